@@ -1,0 +1,180 @@
+"""From a command line to checked jobs: Hydra, one-line errors, exit codes."""
+
+import importlib.resources
+import os
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import psutil
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bpc_cli.config import (
+    EvalConfig,
+    check_config,
+    explain_omegaconf_error,
+    option_fields,
+    register_schemas,
+    unknown_option,
+)
+from bpc_cli.errors import UserError
+
+INTERRUPTED = 130
+_GROUPS = ("model", "optim", "inference", "data", "experiment")
+
+
+def run_command(
+    command: str,
+    config_name: str,
+    schema: type,
+    job: Callable[[Any, Path, float], None],
+    about: str,
+) -> None:
+    """Run one job per composed config, and exit with 1 if the command line or any job is wrong.
+
+    Args:
+        command: the command's name, which starts its error lines.
+        config_name: the primary config in `configs/`.
+        schema: the dataclass that a composed config must fit.
+        job: does the work, given the checked config, the directory for its output, and when it
+            began (seconds since the epoch; for a process's first job, when the process did).
+        about: what `--help` says first.
+    """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        register_schemas()
+        print(_help(command, config_name, schema, about))
+        return
+    debugging = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    register_schemas()
+    failures: list[str] = []
+    began = psutil.Process().create_time()
+
+    def task(composed: DictConfig) -> None:
+        nonlocal began
+        directory = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            job(check_config(composed, schema), directory, began)
+        except (UserError, OSError) as error:
+            if debugging:
+                raise
+            failures.append(f"{os.path.relpath(directory)}: {_one_line(error)}")
+            _fail(command, _one_line(error))
+        finally:
+            _remove_if_empty(directory)
+            began = time.time()
+
+    try:
+        hydra.main(
+            version_base="1.3", config_path="pkg://bpc_cli.configs", config_name=config_name
+        )(task)()
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        if debugging:
+            raise
+        _fail(command, _explain(error, schema))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _fail(command, "interrupted")
+        sys.exit(INTERRUPTED)
+    if failures:
+        if {"-m", "--multirun"} & set(sys.argv[1:]):
+            _fail(command, f"{len(failures)} job(s) failed: {'; '.join(failures)}")
+        sys.exit(1)
+
+
+def save_composed_config(config: Any, directory: Path) -> None:
+    """Write a job's config as composed to `directory/.hydra`, in Hydra's own layout.
+
+    Hydra itself would write it before the config has been checked, and into a directory that holds
+    a finished run.
+    """
+    job = HydraConfig.get()
+    folder = directory / ".hydra"
+    folder.mkdir(exist_ok=True)
+    OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create({"hydra": job}), folder / "hydra.yaml")
+    OmegaConf.save(job.overrides.task, folder / "overrides.yaml")
+
+
+def _fail(command: str, line: str) -> None:
+    sys.stdout.flush()
+    print(f"{command}: {line}", file=sys.stderr)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def _explain(error: BaseException, schema: type) -> str:
+    """Shorten what Hydra says of a command line to one line, without its advice to use '+'."""
+    text = str(error)
+    if match := re.match(r"Could not override '([^']+)'", text):
+        key = match[1]
+        cause = error.__cause__
+        if isinstance(cause, OmegaConfBaseException) and "not in" not in str(cause):
+            return explain_omegaconf_error(cause, schema)
+        return unknown_option(key, schema)
+    if match := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"'+{match[1]}' is already an option: write it without '+'"
+    if isinstance(error, OmegaConfBaseException):
+        return explain_omegaconf_error(error, schema)
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        return explain_omegaconf_error(error.__cause__, schema)
+    return _one_line(error)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """Remove the directory that Hydra made for a job which left nothing, and its empty parents."""
+    for folder in (directory, *directory.parents[:3]):
+        if folder == Path.cwd() or folder.name == "outputs":
+            return
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _help(command: str, config_name: str, schema: type, about: str) -> str:
+    """Explain every option with its unit and default."""
+    with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
+        composed = hydra.compose(config_name)
+    lines = [about, "", "Options (NAME=VALUE):"]
+    for path, field in option_fields(schema):
+        missing = OmegaConf.is_missing(composed, path)
+        value = None if missing else OmegaConf.select(composed, path)
+        default = "required" if missing else "null" if value is None else str(value)
+        unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
+        lines += textwrap.wrap(
+            f"{field.metadata['help']}{unit} (default: {default})",
+            initial_indent=f"  {path:<32}",
+            subsequent_indent=" " * 34,
+            width=100,
+        )
+        if field.metadata["choices"]:
+            lines.append(" " * 34 + f"one of: {', '.join(field.metadata['choices'])}")
+    configs = importlib.resources.files("bpc_cli.configs")
+    lines += ["", "Groups (GROUP=NAME sets several options at once):"]
+    for group in _GROUPS:
+        if group in composed or group == "experiment" and schema is not EvalConfig:
+            names = sorted(
+                entry.name.removesuffix(".yaml") for entry in configs.joinpath(group).iterdir()
+            )
+            lines.append(f"  {group:<32}{', '.join(names)}")
+    lines += [
+        "",
+        "Hydra's own flags:",
+        f"  {command} --cfg job               show the composed config and stop",
+        f"  {command} -m NAME=A,B,C           run once per value, or per combination of values",
+        f"  {command} --hydra-help            everything else, such as tab completion",
+    ]
+    return "\n".join(lines)

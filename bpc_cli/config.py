@@ -1,0 +1,261 @@
+"""The typed schema of every option: its type, its range, its unit and what it means.
+
+Defaults live in `configs/`. Here a composed config is checked and becomes plain dataclasses; below
+the entry points nothing sees a config.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+import typing
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bpc_cli.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def option(
+    help: str,
+    unit: str = "",
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare an option: its explanation, unit, and range; None is checked by its type alone."""
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "at_least": at_least,
+        "above": above,
+        "at_most": at_most,
+        "choices": choices,
+    }
+    return dataclasses.field(default=MISSING, metadata=metadata)
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    width: int = option("hidden units per layer", "units", at_least=1)
+    depth: int = option(
+        "linear layers of each network; depth - 1 of their inputs are hidden", "layers", at_least=1
+    )
+    act_fn: str = option(
+        "activation before each linear map but a network's first",
+        choices=(
+            "linear",
+            "relu",
+            "tanh",
+            "hard_tanh",
+            "leaky_relu",
+            "gelu",
+            "selu",
+            "silu",
+        ),
+    )
+    use_bias: bool = option("whether linear layers have a bias")
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    activity_lr: float = option(
+        "learning rate of inference; the energy is a mean over the batch, so each sample's "
+        "activities move at rate/batch_size",
+        "per step",
+        at_least=0,
+    )
+    activity: str = option("optax optimiser of the activities, by name")
+    activity_args: dict[str, Any] = option("its other arguments, such as {momentum: 0.9}")
+    activity_schedule: str | None = option(
+        "optax schedule of activity_lr over inference steps, by name; null: constant"
+    )
+    activity_schedule_args: dict[str, Any] = option("the schedule's other arguments")
+    param_lr: float = option("learning rate of the weights of each network", "per step", at_least=0)
+    param: str = option("optax optimiser of each network's weights, by name")
+    param_args: dict[str, Any] = option("its other arguments, such as {weight_decay: 5e-3}")
+    param_schedule: str | None = option(
+        "optax schedule of param_lr over iterations, by name; null: constant"
+    )
+    param_schedule_args: dict[str, Any] = option("the schedule's other arguments")
+
+
+@dataclasses.dataclass
+class InferenceConfig:
+    n_steps: int | None = option(
+        "gradient steps on the activities per training step; null: depth - 1",
+        "steps",
+        at_least=0,
+    )
+
+
+@dataclasses.dataclass
+class DataConfig:
+    name: str = option("auto, digits, or a TFDS data set (mnist, fashion_mnist, kmnist, …)")
+    dir: str | None = option("TFDS's data directory; null: $TFDS_DATA_DIR or ~/tensorflow_datasets")
+    archive_dir: str | None = option(
+        "folder with the data set's four original .gz archives, instead of a download"
+    )
+    mean: float = option("subtracted from pixels in [0, 1]", "[0, 1] pixels")
+    std: float = option("divides pixels in [0, 1] after that", "[0, 1] pixels", above=0)
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    seed: int = option("fixes initial weights and batch order", at_least=0, at_most=2**32 - 1)
+    n_train_iters: int = option("training iterations", "iterations", at_least=1)
+    n_epochs: int | None = option(
+        "passes over the training set; replaces n_train_iters unless null",
+        "epochs",
+        at_least=1,
+    )
+    batch_size: int = option("images per training step", "images", at_least=1)
+    test_every: int = option(
+        "distance of test points, at which accuracy, samples and a checkpoint are taken",
+        "iterations",
+        at_least=1,
+    )
+    log_every: int = option("distance of lines in metrics.jsonl", "iterations", at_least=1)
+    forward_energy_weight: float = option(
+        "alpha_f, the weight of the generator's prediction errors", at_least=0
+    )
+    backward_energy_weight: float = option(
+        "alpha_b, the weight of the amortiser's prediction errors", at_least=0
+    )
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+
+
+@dataclasses.dataclass
+class EvalConfig:
+    checkpoint: str = option("a run directory or a checkpoint file; required")
+    which: str = option("the checkpoint to read in a run directory", choices=("last", "best"))
+    data: DataConfig | None = option(
+        "data set to test on (data=NAME); null: the one that the run was trained on"
+    )
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra, as the bases of `train.yaml` and `eval.yaml`."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="eval_schema", node=EvalConfig)
+
+
+def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) -> Config:
+    """Turn a composed config into its schema's dataclass, every value checked.
+
+    Raises:
+        UserError: naming an unknown key, a wrong type, a missing value or one out of range.
+    """
+    plain = (
+        OmegaConf.to_container(composed, resolve=True)
+        if isinstance(composed, DictConfig)
+        else composed
+    )
+    try:
+        # Merging onto the schema also refuses what Hydra lets in by a leading '+'.
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    except OmegaConfBaseException as error:
+        raise UserError(explain_omegaconf_error(error, schema)) from error
+    assert isinstance(config, schema)
+    for path, field, value in _leaves(config):
+        _check_range(path, field.metadata, value)
+    if config_data := getattr(config, "data", None):
+        _check_data_name(config_data.name)
+    if isinstance(config, TrainConfig):
+        _check_combinations(config)
+    return config
+
+
+def explain_omegaconf_error(error: Exception, schema: type) -> str:
+    """Say in one line which option is wrong, and for an unknown one which are close to it."""
+    key = getattr(error, "full_key", None) or ""
+    first_line = str(error).strip().splitlines()[0]
+    if "not in" in first_line and key:
+        return unknown_option(str(key), schema)
+    if "Missing mandatory value" in first_line:
+        return f"{first_line.split(':')[-1].strip()} must be given"
+    return f"{key}: {first_line}" if key else first_line
+
+
+def unknown_option(key: str, schema: type) -> str:
+    """Say in one line that an option does not exist, and which ones are close to it."""
+    known = option_paths(schema)
+    close = difflib.get_close_matches(key, known, n=2)
+    if not close:
+        close = [path for path in known if path.split(".")[-1] == key.split(".")[-1]]
+    hint = f"; did you mean {' or '.join(close)}?" if close else "; --help lists all"
+    return f"unknown option '{key}'{hint}"
+
+
+def option_paths(schema: type) -> list[str]:
+    """List every option of a schema by its dotted path."""
+    return [path for path, _ in option_fields(schema)]
+
+
+def option_fields(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
+    """List every option of a schema: its dotted path and its declaration."""
+    listed = []
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        path = f"{prefix}{field.name}"
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            listed += option_fields(kind, f"{path}.")
+        else:
+            listed.append((path, field))
+    return listed
+
+
+def n_inference_steps(config: TrainConfig) -> int:
+    """Resolve the default number of inference steps: one per hidden layer."""
+    steps = config.inference.n_steps
+    return config.model.depth - 1 if steps is None else steps
+
+
+def _leaves(config: Any, prefix: str = ""):
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field, value
+
+
+def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> None:
+    if limits["choices"] and value not in limits["choices"]:
+        close = difflib.get_close_matches(str(value), limits["choices"], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"unknown {path} '{value}'{hint} (known: {', '.join(limits['choices'])})")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise UserError(f"{path} must be a finite number, not {value}")
+    if limits["at_least"] is not None and value < limits["at_least"]:
+        raise UserError(f"{path} must be at least {limits['at_least']}, not {value}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise UserError(f"{path} must be above {limits['above']}, not {value}")
+    if limits["at_most"] is not None and value > limits["at_most"]:
+        raise UserError(f"{path} must be at most {limits['at_most']}, not {value}")
+
+
+def _check_combinations(config: TrainConfig) -> None:
+    if config.forward_energy_weight == 0 and config.backward_energy_weight == 0:
+        raise UserError(
+            "forward_energy_weight and backward_energy_weight are both 0: nothing would be learnt"
+        )
+
+
+def _check_data_name(name: str) -> None:
+    if not re.fullmatch(r"\w+(/\w+)?", name, re.ASCII):
+        raise UserError(f"data.name must be a data set's name, not '{name}'")

@@ -1,0 +1,97 @@
+"""Prediction errors and the bidirectional energy: pure functions, one per equation.
+
+Oliviers, Tang & Bogacz 2025 (arXiv 2505.23415). Layers are indexed from the label side, as in
+`bpc_cli.networks`.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from bpc_cli.networks import Amortiser, Generator
+
+
+def generator_errors(
+    generator: Generator,
+    label: Float[Array, "batch label"],
+    activities: Sequence[Float[Array, "batch width"]],
+    image: Float[Array, "batch image"],
+) -> list[Float[Array, "batch target"]]:
+    """Compute the generator's prediction errors, `states[i + 1] - W_i φ(states[i])`.
+
+    Returns:
+        `depth` arrays: at z_0, z_1, ..., and last at the image.
+    """
+    states = [label, *activities, image]
+    return [states[i + 1] - generator.predict(i, states[i]) for i in range(generator.depth)]
+
+
+def amortiser_errors(
+    amortiser: Amortiser,
+    label: Float[Array, "batch label"],
+    activities: Sequence[Float[Array, "batch width"]],
+    image: Float[Array, "batch image"],
+) -> list[Float[Array, "batch target"]]:
+    """Compute the amortiser's prediction errors, `states[i] - V_i φ(states[i + 1])`.
+
+    Returns:
+        `depth` arrays: first at the label, then at z_0, z_1, ...
+    """
+    states = [label, *activities, image]
+    return [states[i] - amortiser.predict(i, states[i + 1]) for i in range(amortiser.depth)]
+
+
+def energy_terms(
+    generator: Generator,
+    amortiser: Amortiser,
+    label: Float[Array, "batch label"],
+    activities: Sequence[Float[Array, "batch width"]],
+    image: Float[Array, "batch image"],
+    forward_energy_weight: float | Float[Array, ""],
+    backward_energy_weight: float | Float[Array, ""],
+) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
+    """Compute the energy's terms, one per layer and direction, as means over the batch.
+
+    A term is `α/B Σ_samples ½ ‖prediction error‖²`, α_f for the generator's errors and α_b for
+    the amortiser's.
+
+    Returns:
+        The generator's terms (z_0, ..., image) and the amortiser's (label, z_0, ...).
+    """
+    forward = generator_errors(generator, label, activities, image)
+    backward = amortiser_errors(amortiser, label, activities, image)
+    return (
+        forward_energy_weight * jnp.stack([_half_mean_square_norm(error) for error in forward]),
+        backward_energy_weight * jnp.stack([_half_mean_square_norm(error) for error in backward]),
+    )
+
+
+def energy(
+    generator: Generator,
+    amortiser: Amortiser,
+    label: Float[Array, "batch label"],
+    activities: Sequence[Float[Array, "batch width"]],
+    image: Float[Array, "batch image"],
+    forward_energy_weight: float | Float[Array, ""],
+    backward_energy_weight: float | Float[Array, ""],
+) -> Float[Array, ""]:
+    """Compute the bidirectional energy F, the sum of all `energy_terms`.
+
+    F = 1/B Σ_samples [α_f ½ Σ_i ‖s_{i+1} - W_i φ(s_i)‖² + α_b ½ Σ_i ‖s_i - V_i φ(s_{i+1})‖²],
+    with s = (label, z_0, ..., image).
+    """
+    forward, backward = energy_terms(
+        generator,
+        amortiser,
+        label,
+        activities,
+        image,
+        forward_energy_weight,
+        backward_energy_weight,
+    )
+    return jnp.sum(forward) + jnp.sum(backward)
+
+
+def _half_mean_square_norm(error: Float[Array, "batch target"]) -> Float[Array, ""]:
+    return 0.5 * jnp.sum(error**2) / error.shape[0]

@@ -1,0 +1,182 @@
+"""bpc-eval: checkpoint → networks → figures of merit on the test set."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bpc_cli.command_line import run_command
+from bpc_cli.config import EvalConfig, TrainConfig, check_config
+from bpc_cli.errors import UserError
+
+# JAX is imported inside functions, so that completing or refusing a command line takes no time.
+if TYPE_CHECKING:
+    from bpc_cli.checkpoint import Checkpoint
+    from bpc_cli.data import Dataset
+    from bpc_cli.networks import Amortiser, Generator
+
+_METRICS = "metrics.json"
+
+
+def main() -> None:
+    """Run the `bpc-eval` command."""
+    run_command(
+        "bpc-eval",
+        "eval",
+        EvalConfig,
+        evaluate,
+        about="bpc-eval: evaluate a trained network on its data set's test split.\n"
+        "Prints a table; writes metrics.json, confusion.png and samples.png under outputs/eval/.",
+    )
+
+
+def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
+    """Evaluate a checkpoint as a config says: print a table and leave figures.
+
+    Raises:
+        UserError: if the checkpoint cannot be used, or the data set does not fit it.
+    """
+    from bpc_cli.checkpoint import find_checkpoint, read_checkpoint
+    from bpc_cli.images import pixel_scale
+    from bpc_cli.metrics import class_means, confusion_matrix, evaluate_networks, per_class_accuracy
+    from bpc_cli.plots import save_confusion_matrix, save_sample_grid
+    from bpc_cli.rundir import write_json
+
+    if (directory / _METRICS).exists():
+        raise UserError(f"{directory} already holds an evaluation: choose another hydra.run.dir")
+    path = find_checkpoint(Path(config.checkpoint).expanduser(), config.which)
+    checkpoint = read_checkpoint(path)
+    trained = training_config(checkpoint)
+    generator, amortiser = restore_networks(checkpoint, trained)
+    dataset = load_test_set(config, checkpoint)
+    test = evaluate_networks(
+        generator,
+        amortiser,
+        dataset.test_images,
+        dataset.test_labels,
+        class_means(dataset.test_images, dataset.test_labels, dataset.n_classes),
+        pixel_scale(trained.data.mean, trained.data.std),
+    )
+    confusion = confusion_matrix(test.predicted, dataset.test_labels, dataset.n_classes)
+    metrics = {
+        "checkpoint": str(path),
+        "iteration": checkpoint.header["iteration"],
+        "data_set": dataset.name,
+        "test_examples": len(dataset.test_images),
+        "trained_on": checkpoint.header["data_set"],
+        "test_accuracy": test.accuracy,
+        "per_class_accuracy": dict(
+            zip(dataset.class_names, per_class_accuracy(confusion), strict=True)
+        ),
+        "generation_error": test.generation_error,
+        "confusion": confusion.tolist(),
+    }
+    write_json(directory / _METRICS, metrics)
+    title = f"{dataset.name}, iteration {metrics['iteration']}"
+    save_confusion_matrix(directory / "confusion.png", confusion, dataset.class_names, title)
+    save_sample_grid(
+        directory / "samples.png",
+        test.drawn,
+        test.class_means,
+        dataset.image_shape,
+        dataset.class_names,
+        title,
+    )
+    print(_table(metrics))
+    print(f"metrics.json, confusion.png and samples.png are in {os.path.relpath(directory)}")
+    if dataset.fallback:
+        print(f"WARNING: {dataset.fallback}")
+
+
+def training_config(checkpoint: "Checkpoint") -> TrainConfig:
+    """Read the config that a checkpoint's network was trained with, checked like a new one.
+
+    Raises:
+        UserError: if the header holds none.
+    """
+    try:
+        return check_config(checkpoint.header["config"], TrainConfig)
+    except UserError as error:
+        raise UserError(f"{checkpoint.path} holds a config that cannot be used: {error}") from error
+
+
+def restore_networks(
+    checkpoint: "Checkpoint", trained: TrainConfig
+) -> tuple["Generator", "Amortiser"]:
+    """Rebuild a checkpoint's networks.
+
+    Raises:
+        UserError: if its arrays do not fit its config.
+    """
+    import equinox as eqx
+    import jax
+
+    from bpc_cli.checkpoint import restore
+    from bpc_cli.learning import TrainState
+    from bpc_cli.networks import layer_sizes, make_networks
+
+    model = trained.model
+    try:
+        label_size = len(checkpoint.header["class_names"])
+        image_size = _image_size(checkpoint)
+        # A depth that the file does not back would take for ever to build.
+        if model.depth > len(checkpoint.header["arrays"]):
+            raise ValueError("fewer arrays than layers")
+        sizes = layer_sizes(label_size, model.width, model.depth, image_size)
+        networks = eqx.filter_eval_shape(
+            make_networks, jax.random.PRNGKey(0), sizes, model.act_fn, use_bias=model.use_bias
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{checkpoint.path} does not describe a network ({error})") from error
+    state = restore(checkpoint, TrainState(*networks, None, None))
+    return state.generator, state.amortiser
+
+
+def load_test_set(config: EvalConfig, checkpoint: "Checkpoint") -> "Dataset":
+    """Load the data set to test on: the one that is asked for, or the one trained on.
+
+    Only the data set's name is taken from the checkpoint, and no path in it is followed.
+
+    Raises:
+        UserError: if it cannot be had, or its images or classes are not those trained on.
+    """
+    from bpc_cli.data import load_dataset
+
+    if config.data is not None:
+        dataset = load_dataset(
+            config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir
+        )
+    else:
+        name = str(checkpoint.header["data_set"])
+        archives = os.environ.get("BPC_MNIST_ARCHIVES") if name == "mnist" else None
+        dataset = load_dataset(name, archive_dir=archives)
+    fits = list(dataset.image_shape) == checkpoint.header["image_shape"] and len(
+        dataset.class_names
+    ) == len(checkpoint.header["class_names"])
+    if not fits:
+        raise UserError(
+            f"{checkpoint.path} was trained on {checkpoint.header['data_set']}: the images or "
+            f"classes of {dataset.name} do not fit it"
+        )
+    return dataset
+
+
+def _image_size(checkpoint: "Checkpoint") -> int:
+    height, width, channels = checkpoint.header["image_shape"]
+    return height * width * channels
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    rows = [
+        ("checkpoint", f"{metrics['checkpoint']} (iteration {metrics['iteration']})"),
+        ("data set", f"{metrics['data_set']}, {metrics['test_examples']} test images"),
+        ("test accuracy", f"{metrics['test_accuracy']:.2f} %"),
+    ]
+    for name, accuracy in metrics["per_class_accuracy"].items():
+        rows.append((f"  class {name}", "no images" if accuracy is None else f"{accuracy:.2f} %"))
+    rows.append(("generation error", f"{metrics['generation_error']:.4f} (RMSE, pixels in [0, 1])"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+if __name__ == "__main__":
+    main()

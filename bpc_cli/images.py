@@ -1,0 +1,32 @@
+"""Pixels and network units: uint8 images in and out of the compiled step."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+
+class PixelScale(NamedTuple):
+    """The mean and standard deviation that normalise pixels in [0, 1]."""
+
+    mean: float | Float[Array, ""]
+    std: float | Float[Array, ""]
+
+
+def pixel_scale(mean: float, std: float) -> PixelScale:
+    """Make a pixel scale whose numbers compiled functions take as arguments."""
+    dtype = jnp.result_type(float)
+    return PixelScale(jnp.asarray(mean, dtype), jnp.asarray(std, dtype))
+
+
+def normalise(pixels: UInt8[Array, "*shape"], scale: PixelScale) -> Float[Array, "*shape"]:
+    """Turn uint8 pixels into network units: (pixels/255 - mean)/std."""
+    return (pixels.astype(jnp.result_type(float)) / 255 - scale.mean) / scale.std
+
+
+def to_unit_range(images: Float[Array, "*shape"], scale: PixelScale) -> Float[Array, "*shape"]:
+    """Turn network units back into the pixel scale in which black is 0 and white is 1.
+
+    Predictions are not clipped: a generator may overshoot the range.
+    """
+    return images * scale.std + scale.mean

@@ -1,0 +1,147 @@
+"""Optax optimisers and schedules by name, with their real-valued arguments traced.
+
+An `Optimiser` is data: it can be an argument of a compiled function, which builds the optax
+transformation inside. Two runs that differ only in learning rates then share one compilation.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+# Needs the loss's own value at every update, which local learning does not have.
+_NEEDS_LOSS_VALUE = {"lbfgs"}
+
+
+class Optimiser(eqx.Module):
+    """An optax optimiser, its learning rate or schedule, and its other arguments.
+
+    Attributes:
+        name: an entry of `optimiser_names()`.
+        learning_rate: the rate, or where there is a schedule the rate that it starts from or peaks at.
+        arguments: the optimiser's other arguments; real numbers among them are traced.
+        schedule: an entry of `schedule_names()`, or None for a constant rate.
+        schedule_arguments: the schedule's other arguments; real numbers among them are traced.
+    """
+
+    name: str = eqx.field(static=True)
+    learning_rate: Array
+    arguments: dict[str, Any]
+    schedule: str | None = eqx.field(static=True)
+    schedule_arguments: dict[str, Any]
+
+    def init(self, params: PyTree[Array]) -> optax.OptState:
+        """Make the optimiser's initial state for these parameters."""
+        return self._transformation().init(params)
+
+    def update(
+        self, gradients: PyTree[Array], state: optax.OptState, params: PyTree[Array]
+    ) -> tuple[PyTree[Array], optax.OptState]:
+        """Apply one optimiser step: return the new parameters and the new state."""
+        updates, state = self._transformation().update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    def _transformation(self) -> optax.GradientTransformation:
+        rate = self.learning_rate
+        if self.schedule is not None:
+            make_schedule = getattr(optax, self.schedule)
+            rate = make_schedule(**_rate_arguments(make_schedule, rate), **self.schedule_arguments)
+        return getattr(optax, self.name)(rate, **self.arguments)
+
+
+def make_optimiser(
+    name: str,
+    learning_rate: float,
+    arguments: Mapping[str, Any] | None = None,
+    schedule: str | None = None,
+    schedule_arguments: Mapping[str, Any] | None = None,
+    *,
+    n_steps: int | None = None,
+) -> Optimiser:
+    """Make an optimiser from names and plain numbers, checking that optax accepts them.
+
+    Args:
+        name: an entry of `optimiser_names()`, such as "adam".
+        learning_rate: the rate; a schedule takes it as its `peak_value`, or else its `init_value`.
+        arguments: what else `optax.<name>` takes, by keyword.
+        schedule: an entry of `schedule_names()`, or None for a constant rate.
+        schedule_arguments: what else `optax.<schedule>` takes, by keyword.
+        n_steps: the length given to a schedule whose `decay_steps` or `transition_steps` is not set.
+
+    Raises:
+        ValueError: for an unknown name, or arguments that optax does not take.
+    """
+    if name not in optimiser_names():
+        raise ValueError(f"unknown optimiser '{name}'; known: {', '.join(optimiser_names())}")
+    if schedule is not None and schedule not in schedule_names():
+        raise ValueError(f"unknown schedule '{schedule}'; known: {', '.join(schedule_names())}")
+    if schedule is None and schedule_arguments:
+        raise ValueError("schedule arguments are given, but no schedule")
+    extra = dict(schedule_arguments or {})
+    if schedule is not None and n_steps is not None:
+        for parameter in inspect.signature(getattr(optax, schedule)).parameters:
+            if parameter in ("decay_steps", "transition_steps"):
+                extra.setdefault(parameter, n_steps)
+    optimiser = Optimiser(
+        name,
+        jnp.asarray(learning_rate, jnp.result_type(float)),
+        _trace_real_numbers(arguments or {}),
+        schedule,
+        _trace_real_numbers(extra),
+    )
+    _check_that_optax_accepts(optimiser)
+    return optimiser
+
+
+def optimiser_names() -> list[str]:
+    """List the names of optax's optimisers: its public functions of a learning rate."""
+    return [
+        name
+        for name, function in inspect.getmembers(optax, inspect.isfunction)
+        if not name.startswith(("_", "scale_by_"))
+        and name not in _NEEDS_LOSS_VALUE
+        and next(iter(inspect.signature(function).parameters), None) == "learning_rate"
+    ]
+
+
+def schedule_names() -> list[str]:
+    """List the names of optax's schedules that one learning rate can fill."""
+    return [
+        name
+        for name, function in inspect.getmembers(optax, inspect.isfunction)
+        if {"init_value", "peak_value"} & set(inspect.signature(function).parameters)
+        and (name.endswith("_schedule") or name == "exponential_decay")
+    ]
+
+
+def _rate_arguments(make_schedule, rate: Array) -> dict[str, Array | float]:
+    parameters = inspect.signature(make_schedule).parameters
+    if "peak_value" not in parameters:
+        return {"init_value": rate}
+    return {"peak_value": rate} | ({"init_value": 0.0} if "init_value" in parameters else {})
+
+
+def _trace_real_numbers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: jnp.asarray(value, jnp.result_type(float)) if isinstance(value, float) else value
+        for key, value in arguments.items()
+    }
+
+
+def _check_that_optax_accepts(optimiser: Optimiser) -> None:
+    def one_update(optimiser: Optimiser):
+        params = {"w": jnp.zeros((2, 2))}
+        return optimiser.update(params, optimiser.init(params), params)
+
+    try:
+        eqx.filter_eval_shape(one_update, optimiser)
+    except Exception as error:  # whatever optax raises for arguments that it does not take
+        described = f"optimiser '{optimiser.name}'"
+        if optimiser.schedule is not None:
+            described += f" with schedule '{optimiser.schedule}'"
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"optax refuses the arguments of {described}: {reason}") from error

@@ -1,0 +1,108 @@
+"""Arrays → figures: sample grids by Pillow, curves and matrices by Matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw, ImageFont
+
+_CELL = 84  # pixels of a drawn image, three times MNIST's
+_GAP = 8
+_TEXT = 16
+
+
+def save_sample_grid(
+    path: Path,
+    drawn: Float[np.ndarray, "classes image"],
+    means: Float[np.ndarray, "classes image"],
+    image_shape: tuple[int, int, int],
+    class_names: Sequence[str],
+    title: str,
+) -> None:
+    """Save a grid with one row per class: the generated image beside the test set's class mean.
+
+    Both are in [0, 1] pixels; what lies outside is clipped, what is not a number is drawn black.
+    """
+    font = ImageFont.load_default(_TEXT)
+    names = max(font.getlength(name) for name in class_names)
+    left = int(max(names, font.getlength("class"))) + 3 * _GAP
+    column = max(_CELL, int(font.getlength("test mean"))) + 2 * _GAP
+    width = max(left + 2 * column, int(font.getlength(title)) + 2 * _GAP)
+    top = 2 * (_TEXT + _GAP) + _GAP
+    canvas = Image.new("RGB", (width, top + len(class_names) * (_CELL + _GAP)), "white")
+    ink = ImageDraw.Draw(canvas)
+    ink.text((_GAP, _GAP), title, "black", font)
+    header = _GAP + _TEXT + _GAP
+    for text, x in (("class", _GAP), ("generated", left), ("test mean", left + column)):
+        ink.text((x, header), text, "black", font)
+    for row, name in enumerate(class_names):
+        y = top + row * (_CELL + _GAP)
+        ink.text((_GAP, y + _CELL // 2), name, "black", font, anchor="lm")
+        for x, images in ((left, drawn), (left + column, means)):
+            canvas.paste(_to_picture(images[row], image_shape), (x, y))
+    canvas.save(path)
+
+
+def save_curves(path: Path, lines: Sequence[dict], title: str) -> None:
+    """Save losses, energy and test accuracy over iterations, from a run's metrics lines."""
+    from matplotlib.figure import Figure
+
+    iterations = [line["iteration"] for line in lines]
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    losses, energies, accuracies = figure.subplots(1, 3)
+    for key, style in (("gen_loss", "-"), ("amort_loss", "--")):
+        losses.plot(iterations, _column(lines, key), style, label=key.replace("_", " "))
+    for key, style in (("energy_before", "--"), ("energy_after", "-")):
+        label = f"{key.removeprefix('energy_')} inference"
+        energies.plot(iterations, _column(lines, key), style, label=label)
+    tested = [line for line in lines if line["test_accuracy"] is not None]
+    accuracies.plot(
+        [line["iteration"] for line in tested], _column(tested, "test_accuracy"), "o-", color="C2"
+    )
+    losses.set(ylabel="loss (½ mean squared error)", yscale="log")
+    energies.set(ylabel="energy per sample", yscale="log")
+    accuracies.set(ylabel="test accuracy (%)")
+    for axes in (losses, energies, accuracies):
+        axes.set_xlabel("iteration")
+        axes.grid(alpha=0.3)
+    losses.legend()
+    energies.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def save_confusion_matrix(
+    path: Path,
+    confusion: Int[np.ndarray, "classes classes"],
+    class_names: Sequence[str],
+    title: str,
+) -> None:
+    """Save a confusion matrix with its counts written in, shaded by the share of each row."""
+    from matplotlib.figure import Figure
+
+    size = max(5.0, 0.55 * len(class_names) + 1.5)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        if count:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    rotated = {"rotation": 45, "ha": "right"} if max(map(len, class_names)) > 3 else {}
+    axes.set_xticks(range(len(class_names)), class_names, **rotated)
+    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set(xlabel="predicted class", ylabel="actual class", title=title)
+    figure.savefig(path, dpi=120)
+
+
+def _column(lines: Sequence[dict], key: str) -> list[float]:
+    return [np.nan if line[key] is None else line[key] for line in lines]
+
+
+def _to_picture(pixels: Float[np.ndarray, " image"], shape: tuple[int, int, int]) -> Image.Image:
+    levels = np.nan_to_num(np.clip(np.nan_to_num(pixels, nan=0.0), 0, 1)) * 255
+    levels = np.round(levels).astype(np.uint8).reshape(shape)
+    picture = Image.fromarray(levels[..., 0] if shape[2] == 1 else levels)
+    return picture.resize((_CELL, _CELL), Image.Resampling.NEAREST).convert("RGB")

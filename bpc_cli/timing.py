@@ -1,0 +1,57 @@
+"""Where a run's wall time goes: start-up, compile, train, evaluate, write."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import jax
+
+
+class PhaseClock:
+    """Splits wall seconds into phases, with compilation taken out of the phase that caused it.
+
+    Args:
+        began: when the run began, in seconds since the epoch. What passes before the first phase
+            counts as start-up.
+    """
+
+    def __init__(self, began: float):
+        self._began = began
+        self.seconds = dict.fromkeys(("start_up", "compile", "train", "evaluate", "write"), 0.0)
+        jax.monitoring.register_event_duration_secs_listener(self._on_event)
+
+    @property
+    def elapsed(self) -> float:
+        """Wall seconds since the run began."""
+        return time.time() - self._began
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the wall seconds of a `with` block to a phase, less those of compiling in it."""
+        start, compiled = time.perf_counter(), self.seconds["compile"]
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] += spent - (self.seconds["compile"] - compiled)
+
+    def end_start_up(self) -> None:
+        """Count everything so far, less compiling, as start-up."""
+        self.seconds["start_up"] = self.elapsed - self.seconds["compile"]
+
+    def __enter__(self) -> "PhaseClock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._on_event)
+
+    def _on_event(self, event: str, seconds: float, **_: object) -> None:
+        if event in _COMPILE_EVENTS:
+            self.seconds["compile"] += seconds
+
+
+_COMPILE_EVENTS = {
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+}

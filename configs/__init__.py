@@ -1,0 +1,1 @@
+"""The Hydra configs, packaged as `bpc_cli.configs`."""
