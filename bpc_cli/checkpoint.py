@@ -87,7 +87,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"there is no checkpoint at {path}") from error
-    first_line, newline, rest = content[:_FIRST_LINE_BYTES].partition(b"\n")
+    first_line, newline, _ = content[:_FIRST_LINE_BYTES].partition(b"\n")
     words = first_line.split(b" ")
     if words[0] != _MAGIC:
         raise UserError(f"{path} is not a bpc checkpoint, or its first bytes are damaged")

@@ -1,5 +1,7 @@
 """From a command line to checked jobs: Hydra, one-line errors, exit codes."""
 
+import difflib
+import importlib.metadata
 import importlib.resources
 import os
 import re
@@ -28,6 +30,10 @@ from bpc_cli.config import (
 from bpc_cli.errors import UserError
 
 INTERRUPTED = 130
+_FLAGS = {
+    *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
+    *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
+}
 _GROUPS = ("model", "optim", "inference", "data", "experiment")
 
 
@@ -52,6 +58,10 @@ def run_command(
         register_schemas()
         print(_help(command, config_name, schema, about))
         return
+    if "--version" in sys.argv[1:]:
+        print(f"{command} {importlib.metadata.version('bpc-cli')}")
+        return
+    _prepare_flags(command)
     debugging = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     register_schemas()
@@ -104,6 +114,17 @@ def save_composed_config(config: Any, directory: Path) -> None:
     OmegaConf.save(job.overrides.task, folder / "overrides.yaml")
 
 
+def _prepare_flags(command: str) -> None:
+    """Put Hydra's flags first, where alone it takes `-m`, and refuse unknown ones in one line."""
+    flags = [word for word in sys.argv[1:] if word in ("-m", "--multirun")]
+    rest = [word for word in sys.argv[1:] if word not in flags]
+    for word in rest:
+        if word.startswith("--") and word.partition("=")[0] not in _FLAGS:
+            _fail(command, f"unknown flag '{word}'; options are NAME=VALUE, and --help lists them")
+            sys.exit(1)
+    sys.argv[1:] = flags + rest
+
+
 def _fail(command: str, line: str) -> None:
     sys.stdout.flush()
     print(f"{command}: {line}", file=sys.stderr)
@@ -124,6 +145,8 @@ def _explain(error: BaseException, schema: type) -> str:
         if isinstance(cause, OmegaConfBaseException) and "not in" not in str(cause):
             return explain_omegaconf_error(cause, schema)
         return unknown_option(key, schema)
+    if match := re.match(r"(?s)In .*Could not find '([^']+)/([^']+)'.*?Available options", text):
+        return _unknown_choice(match[2], match[1])
     if match := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"'+{match[1]}' is already an option: write it without '+'"
     if isinstance(error, OmegaConfBaseException):
@@ -131,6 +154,23 @@ def _explain(error: BaseException, schema: type) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):
         return explain_omegaconf_error(error.__cause__, schema)
     return _one_line(error)
+
+
+def _unknown_choice(name: str, group: str) -> str:
+    known = _choices(group)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown {group} '{name}'{hint} (known: {', '.join(known)})"
+
+
+def _choices(group: str) -> list[str]:
+    """List a config group's names."""
+    folder = importlib.resources.files("bpc_cli.configs").joinpath(group)
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
 
 
 def _remove_if_empty(directory: Path) -> None:
@@ -162,14 +202,10 @@ def _help(command: str, config_name: str, schema: type, about: str) -> str:
         )
         if field.metadata["choices"]:
             lines.append(" " * 34 + f"one of: {', '.join(field.metadata['choices'])}")
-    configs = importlib.resources.files("bpc_cli.configs")
     lines += ["", "Groups (GROUP=NAME sets several options at once):"]
     for group in _GROUPS:
-        if group in composed or group == "experiment" and schema is not EvalConfig:
-            names = sorted(
-                entry.name.removesuffix(".yaml") for entry in configs.joinpath(group).iterdir()
-            )
-            lines.append(f"  {group:<32}{', '.join(names)}")
+        if group in composed or (group == "experiment" and schema is not EvalConfig):
+            lines.append(f"  {group:<32}{', '.join(_choices(group))}")
     lines += [
         "",
         "Hydra's own flags:",

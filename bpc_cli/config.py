@@ -28,6 +28,7 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     choices: tuple[str, ...] = (),
+    takes_any_keys: bool = False,
 ) -> Any:
     """Declare an option: its explanation, unit, and range; None is checked by its type alone."""
     metadata = {
@@ -37,6 +38,7 @@ def option(
         "above": above,
         "at_most": at_most,
         "choices": choices,
+        "takes_any_keys": takes_any_keys,
     }
     return dataclasses.field(default=MISSING, metadata=metadata)
 
@@ -72,18 +74,26 @@ class OptimConfig:
         at_least=0,
     )
     activity: str = option("optax optimiser of the activities, by name")
-    activity_args: dict[str, Any] = option("its other arguments, such as {momentum: 0.9}")
+    activity_args: dict[str, Any] = option(
+        "its other arguments, such as {momentum: 0.9}", takes_any_keys=True
+    )
     activity_schedule: str | None = option(
         "optax schedule of activity_lr over inference steps, by name; null: constant"
     )
-    activity_schedule_args: dict[str, Any] = option("the schedule's other arguments")
+    activity_schedule_args: dict[str, Any] = option(
+        "the schedule's other arguments", takes_any_keys=True
+    )
     param_lr: float = option("learning rate of the weights of each network", "per step", at_least=0)
     param: str = option("optax optimiser of each network's weights, by name")
-    param_args: dict[str, Any] = option("its other arguments, such as {weight_decay: 5e-3}")
+    param_args: dict[str, Any] = option(
+        "its other arguments, such as {weight_decay: 5e-3}", takes_any_keys=True
+    )
     param_schedule: str | None = option(
         "optax schedule of param_lr over iterations, by name; null: constant"
     )
-    param_schedule_args: dict[str, Any] = option("the schedule's other arguments")
+    param_schedule_args: dict[str, Any] = option(
+        "the schedule's other arguments", takes_any_keys=True
+    )
 
 
 @dataclasses.dataclass
@@ -146,7 +156,13 @@ class EvalConfig:
 def register_schemas() -> None:
     """Make the schemas known to Hydra, as the bases of `train.yaml` and `eval.yaml`."""
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
+    train_schema = OmegaConf.structured(TrainConfig)
+    for path, field in option_fields(TrainConfig):
+        if field.metadata["takes_any_keys"]:
+            # Otherwise Hydra wants a '+' before every argument that a default does not name.
+            OmegaConf.update(train_schema, path, {})
+            OmegaConf.set_struct(OmegaConf.select(train_schema, path), False)
+    store.store(name="train_schema", node=train_schema)
     store.store(name="eval_schema", node=EvalConfig)
 
 
@@ -182,15 +198,15 @@ def explain_omegaconf_error(error: Exception, schema: type) -> str:
     first_line = str(error).strip().splitlines()[0]
     if "not in" in first_line and key:
         return unknown_option(str(key), schema)
-    if "Missing mandatory value" in first_line:
-        return f"{first_line.split(':')[-1].strip()} must be given"
+    if "missing mandatory value" in first_line.lower():
+        return f"{key} must be given"
     return f"{key}: {first_line}" if key else first_line
 
 
 def unknown_option(key: str, schema: type) -> str:
     """Say in one line that an option does not exist, and which ones are close to it."""
     known = option_paths(schema)
-    close = difflib.get_close_matches(key, known, n=2)
+    close = difflib.get_close_matches(key, known, n=1)
     if not close:
         close = [path for path in known if path.split(".")[-1] == key.split(".")[-1]]
     hint = f"; did you mean {' or '.join(close)}?" if close else "; --help lists all"

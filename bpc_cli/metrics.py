@@ -89,7 +89,7 @@ def accuracy(
     predicted: Int[np.ndarray, " examples"], actual: Int[np.ndarray, " examples"]
 ) -> float:
     """Compute the percentage of all examples whose class is predicted."""
-    return 100.0 * float(np.mean(np.asarray(predicted) == np.asarray(actual)))
+    return 100.0 * int(np.sum(np.asarray(predicted) == np.asarray(actual))) / len(actual)
 
 
 def confusion_matrix(
@@ -106,7 +106,7 @@ def per_class_accuracy(
     """Compute each class's accuracy in percent; None for a class without examples."""
     counts = confusion.sum(axis=1)
     return [
-        100.0 * float(confusion[i, i]) / int(count) if count else None
+        100.0 * int(confusion[i, i]) / int(count) if count else None
         for i, count in enumerate(counts)
     ]
 

@@ -64,7 +64,7 @@ class Generator(Network):
     def predict(
         self, index: int, source: Float[Array, "batch source"]
     ) -> Float[Array, "batch target"]:
-        """Predict `states[index + 1]` from `states[index]`: W_i φ(source), without φ for the label."""
+        """Predict `states[index + 1]` from `states[index]`: W_i φ(source); no φ on the label."""
         return self._apply(index, source, activate=index > 0)
 
     def __call__(self, label: Float[Array, "batch label"]) -> Float[Array, "batch image"]:
@@ -81,7 +81,7 @@ class Amortiser(Network):
     def predict(
         self, index: int, source: Float[Array, "batch source"]
     ) -> Float[Array, "batch target"]:
-        """Predict `states[index]` from `states[index + 1]`: V_i φ(source), without φ for the image."""
+        """Predict `states[index]` from `states[index + 1]`: V_i φ(source); no φ on the image."""
         return self._apply(index, source, activate=index < self.depth - 1)
 
     def __call__(self, image: Float[Array, "batch image"]) -> Float[Array, "batch label"]:

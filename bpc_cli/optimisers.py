@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
@@ -22,14 +23,14 @@ class Optimiser(eqx.Module):
 
     Attributes:
         name: an entry of `optimiser_names()`.
-        learning_rate: the rate, or where there is a schedule the rate that it starts from or peaks at.
+        learning_rate: the rate; under a schedule, the one that it starts from or peaks at.
         arguments: the optimiser's other arguments; real numbers among them are traced.
         schedule: an entry of `schedule_names()`, or None for a constant rate.
         schedule_arguments: the schedule's other arguments; real numbers among them are traced.
     """
 
     name: str = eqx.field(static=True)
-    learning_rate: Array
+    learning_rate: Array | float
     arguments: dict[str, Any]
     schedule: str | None = eqx.field(static=True)
     schedule_arguments: dict[str, Any]
@@ -70,7 +71,7 @@ def make_optimiser(
         arguments: what else `optax.<name>` takes, by keyword.
         schedule: an entry of `schedule_names()`, or None for a constant rate.
         schedule_arguments: what else `optax.<schedule>` takes, by keyword.
-        n_steps: the length given to a schedule whose `decay_steps` or `transition_steps` is not set.
+        n_steps: a schedule's `decay_steps` or `transition_steps`, where these are not set.
 
     Raises:
         ValueError: for an unknown name, or arguments that optax does not take.
@@ -86,15 +87,13 @@ def make_optimiser(
         for parameter in inspect.signature(getattr(optax, schedule)).parameters:
             if parameter in ("decay_steps", "transition_steps"):
                 extra.setdefault(parameter, n_steps)
-    optimiser = Optimiser(
-        name,
-        jnp.asarray(learning_rate, jnp.result_type(float)),
-        _trace_real_numbers(arguments or {}),
-        schedule,
-        _trace_real_numbers(extra),
-    )
-    _check_that_optax_accepts(optimiser)
-    return optimiser
+    plain = Optimiser(name, float(learning_rate), dict(arguments or {}), schedule, extra)
+    traced = jax.tree.map(_as_array_if_real, plain)
+    try:
+        return _if_optax_accepts(traced)
+    except jax.errors.ConcretizationTypeError:
+        # Some schedules compare their numbers in Python: these are compiled in.
+        return _if_optax_accepts(plain)
 
 
 def optimiser_names() -> list[str]:
@@ -118,30 +117,30 @@ def schedule_names() -> list[str]:
     ]
 
 
-def _rate_arguments(make_schedule, rate: Array) -> dict[str, Array | float]:
+def _rate_arguments(make_schedule, rate: Array | float) -> dict[str, Array | float]:
     parameters = inspect.signature(make_schedule).parameters
     if "peak_value" not in parameters:
         return {"init_value": rate}
     return {"peak_value": rate} | ({"init_value": 0.0} if "init_value" in parameters else {})
 
 
-def _trace_real_numbers(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: jnp.asarray(value, jnp.result_type(float)) if isinstance(value, float) else value
-        for key, value in arguments.items()
-    }
+def _as_array_if_real(value: Any) -> Any:
+    return jnp.asarray(value, jnp.result_type(float)) if isinstance(value, float) else value
 
 
-def _check_that_optax_accepts(optimiser: Optimiser) -> None:
+def _if_optax_accepts(optimiser: Optimiser) -> Optimiser:
     def one_update(optimiser: Optimiser):
         params = {"w": jnp.zeros((2, 2))}
         return optimiser.update(params, optimiser.init(params), params)
 
     try:
         eqx.filter_eval_shape(one_update, optimiser)
+    except jax.errors.ConcretizationTypeError:
+        raise
     except Exception as error:  # whatever optax raises for arguments that it does not take
         described = f"optimiser '{optimiser.name}'"
         if optimiser.schedule is not None:
             described += f" with schedule '{optimiser.schedule}'"
         reason = str(error).splitlines()[0]
         raise ValueError(f"optax refuses the arguments of {described}: {reason}") from error
+    return optimiser

@@ -74,7 +74,7 @@ class RunDirectory:
         self._logger.warning("WARNING: %s", line)
 
     def log_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Append objects to the metrics file, a line each; numbers that are not finite become null."""
+        """Append objects to the metrics file, a line each; NaN and infinity become null."""
         for line in lines:
             self._metrics.write(json.dumps(finite_or_null(line), allow_nan=False) + "\n")
         self._metrics.flush()

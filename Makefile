@@ -1,0 +1,47 @@
+# Every target makes the environment it needs. PYTHON chooses the interpreter (3.11 or newer),
+# VENV where the environment goes, ARGS what is added to a command.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+READY := $(VENV)/.ready
+
+.PHONY: install train test test-slow lint format lock seeds wheel
+
+install: $(READY)
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+train: $(READY) ## train on MNIST (or the embedded digits) with the published example's setting
+	$(VENV)/bin/bpc-train $(ARGS)
+
+test: $(READY) ## the fast tests
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: $(READY) ## the tests that take longer than a few seconds each
+	$(VENV)/bin/python -m pytest -n 2 -m slow $(ARGS)
+
+lint: $(READY) ## format, lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+
+format: $(READY)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+seeds: $(READY) ## the README's table: five seeds at forward_energy_weight 1 and 1e-3 on MNIST
+	$(VENV)/bin/bpc-train -m data=mnist forward_energy_weight=1,1e-3 seed=0,1,2,3,4 \
+		hydra.sweep.dir=outputs/seeds $(ARGS)
+
+wheel: $(READY)
+	$(VENV)/bin/python -m build --wheel
+
+lock: ## needs uv; writes no index address
+	uv pip compile --universal --generate-hashes --no-header --extra dev --extra sweep \
+		--extra tensorboard pyproject.toml --output-file requirements.lock
