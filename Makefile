@@ -29,7 +29,7 @@ test-slow: $(READY) ## the tests that take longer than a few seconds each
 lint: $(READY) ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 format: $(READY)
 	$(VENV)/bin/ruff format .

@@ -67,6 +67,7 @@ def run_command(
     register_schemas()
     failures: list[str] = []
     began = psutil.Process().create_time()
+    there_before = set(Path.cwd().iterdir())
 
     def task(composed: DictConfig) -> None:
         nonlocal began
@@ -79,7 +80,7 @@ def run_command(
             failures.append(f"{os.path.relpath(directory)}: {_one_line(error)}")
             _fail(command, _one_line(error))
         finally:
-            _remove_if_empty(directory)
+            _remove_what_hydra_made(directory, there_before)
             began = time.time()
 
     try:
@@ -173,14 +174,18 @@ def _choices(group: str) -> list[str]:
     )
 
 
-def _remove_if_empty(directory: Path) -> None:
-    """Remove the directory that Hydra made for a job which left nothing, and its empty parents."""
-    for folder in (directory, *directory.parents[:3]):
-        if folder == Path.cwd() or folder.name == "outputs":
+def _remove_what_hydra_made(directory: Path, there_before: set[Path]) -> None:
+    """Remove the directory that Hydra made for a job which left nothing, and its empty parents.
+
+    What was there before stays, and so does everything outside the working directory.
+    """
+    for folder in (directory, *directory.parents):
+        outside = Path.cwd() not in folder.parents
+        if folder in there_before or (outside and folder != directory):
             return
         try:
             folder.rmdir()
-        except OSError:
+        except OSError:  # not empty
             return
 
 

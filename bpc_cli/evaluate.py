@@ -93,8 +93,11 @@ def training_config(checkpoint: "Checkpoint") -> TrainConfig:
     Raises:
         UserError: if the header holds none.
     """
+    config = checkpoint.header["config"]
+    if not isinstance(config, dict):
+        raise UserError(f"{checkpoint.path} holds no config")
     try:
-        return check_config(checkpoint.header["config"], TrainConfig)
+        return check_config(config, TrainConfig)
     except UserError as error:
         raise UserError(f"{checkpoint.path} holds a config that cannot be used: {error}") from error
 

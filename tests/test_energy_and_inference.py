@@ -1,5 +1,7 @@
 """Laws of the energy and of relaxation, on random networks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +80,7 @@ def test_relaxation_at_a_small_rate_lowers_the_energy_at_every_step(network, alp
         optimiser = make_optimiser("sgd", 1e-2 / (alpha_f + alpha_b))
         relaxed, trace = relax(activities, energy_of, optimiser, 6)
         trace = [*trace.tolist(), float(energy_of(relaxed))]
-        assert all(after < before for before, after in zip(trace, trace[1:], strict=False))
+        assert all(after < before for before, after in itertools.pairwise(trace))
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])

@@ -1,0 +1,406 @@
+"""The real commands, as a user types them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+QUICK = ("data=digits", "n_train_iters=30", "test_every=20")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A finished run of `bpc-train` on digits, made once."""
+    directory = tmp_path_factory.mktemp("trained") / "run"
+    program = str(Path(sys.executable).with_name("bpc-train"))
+    subprocess.run([program, *QUICK, f"hydra.run.dir={directory}"], check=True, timeout=300)
+    return directory
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_its_directory(command, tmp_path):
+    done = command("bpc-train", *QUICK, "forward_energy_weight=1e-3")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "outputs").glob("*/*")
+    assert sorted(path.name for path in run.iterdir()) == [
+        ".hydra",
+        "checkpoints",
+        "curves.png",
+        "metrics.jsonl",
+        "samples",
+        "summary.json",
+        "train.log",
+    ]
+    assert sorted(path.name for path in (run / ".hydra").iterdir()) == [
+        "config.yaml",
+        "hydra.yaml",
+        "overrides.yaml",
+    ]
+    assert "forward_energy_weight: 0.001" in (run / ".hydra" / "config.yaml").read_text()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
+    for picture in [
+        run / "curves.png",
+        run / "samples" / "iteration_0000020.png",
+        run / "samples" / "iteration_0000030.png",
+    ]:
+        with Image.open(picture) as image:
+            image.verify()
+
+    metrics = lines_of(run / "metrics.jsonl")
+    assert [line["iteration"] for line in metrics] == list(range(1, 31))
+    tested = {line["iteration"]: line for line in metrics if line["test_accuracy"] is not None}
+    assert list(tested) == [20, 30]
+    assert metrics[22]["epoch"] == 1  # 1437 // 64 batches are an epoch
+
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["data"]["name"] == "digits"
+    assert summary["final"] == tested[30]
+    best = max(tested.values(), key=lambda line: line["test_accuracy"])
+    assert summary["best"]["test_accuracy"] == best["test_accuracy"]
+    assert set(summary["seconds"]) >= {"start_up", "compile", "train", "evaluate", "total"}
+
+    # In a pipe: the example's lines, and no progress bar or colour.
+    assert done.stderr == ""
+    assert "\r" not in done.stdout and "\x1b" not in done.stdout
+    expected = (
+        f"Iter 20, gen loss={tested[20]['gen_loss']:.6f}, "
+        f"amort loss={tested[20]['amort_loss']:.6f}, "
+        f"avg amort test accuracy={tested[20]['test_accuracy']:.2f}"
+    )
+    assert done.stdout.splitlines()[0] == expected
+
+
+def test_a_seed_fixes_everything(command, tmp_path, trained):
+    command("bpc-train", *QUICK, "hydra.run.dir=again")
+    command("bpc-train", *QUICK, "hydra.run.dir=other", "seed=1")
+
+    def without_clock(path):
+        return [{**line, "seconds": 0} for line in lines_of(path / "metrics.jsonl")]
+
+    assert without_clock(tmp_path / "again") == without_clock(trained)
+    assert without_clock(tmp_path / "other") != without_clock(trained)
+
+
+def test_auto_warns_first_and_last_when_it_falls_back(command):
+    done = command("bpc-train", "n_train_iters=2", https_proxy="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert first == last
+    assert first.startswith("WARNING: MNIST is neither prepared nor reachable")
+    assert "data.archive_dir=FOLDER" in first
+
+
+def test_epochs_replace_iterations(command, tmp_path):
+    done = command("bpc-train", "data=digits", "n_epochs=2", "batch_size=700", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert len(lines_of(tmp_path / "run" / "metrics.jsonl")) == 4
+
+
+def test_every_option_reaches_the_run(command, tmp_path):
+    done = command(
+        "bpc-train",
+        *("data=digits", "n_train_iters=6", "log_every=4", "experiment=published_discriminative"),
+        *("model.depth=3", "model.width=16", "model.act_fn=gelu", "model.use_bias=true"),
+        *("optim=adamw", "optim.param_args={weight_decay: 0.1}", "inference.n_steps=4"),
+        *("optim.param_schedule=cosine_decay_schedule", "optim.activity_args.momentum=0.9"),
+        "hydra.run.dir=run",
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = lines_of(tmp_path / "run" / "metrics.jsonl")
+    assert [line["iteration"] for line in metrics] == [4, 6]
+    config = (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
+    for line in ["forward_energy_weight: 0.001", "act_fn: gelu", "weight_decay: 0.1"]:
+        assert line in config
+
+
+def test_a_sweep_runs_every_point_and_lists_what_failed(command, tmp_path):
+    done = command(
+        "bpc-train",
+        *("data=digits", "n_train_iters=2", "batch_size=8,0,16", "-m"),
+        "hydra.sweep.dir=sweep",
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "bpc-train: batch_size must be at least 1, not 0",
+        "bpc-train: 1 job(s) failed: sweep/1: batch_size must be at least 1, not 0",
+    ]
+    for job in ("0", "2"):
+        summary = json.loads((tmp_path / "sweep" / job / "summary.json").read_text())
+        assert summary["status"] == "finished"
+    assert not (tmp_path / "sweep" / "1").exists()
+
+
+def test_eval_reports_the_runs_own_figures(command, tmp_path, trained):
+    done = command("bpc-eval", f"checkpoint={trained}", "hydra.run.dir=eval")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((trained / "summary.json").read_text())
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert metrics["test_accuracy"] == summary["final"]["test_accuracy"]
+    assert metrics["generation_error"] == pytest.approx(summary["final"]["generation_error"])
+    assert metrics["data_set"] == "digits" and metrics["test_examples"] == 360
+    assert sum(map(sum, metrics["confusion"])) == 360
+    assert f"{metrics['test_accuracy']:.2f} %" in done.stdout
+    assert len([line for line in done.stdout.splitlines() if "  class " in line]) == 10
+    for picture in ("confusion.png", "samples.png"):
+        with Image.open(tmp_path / "eval" / picture) as image:
+            image.verify()
+    again = command("bpc-eval", f"checkpoint={trained}", "hydra.run.dir=eval")
+    assert again.returncode == 1
+    assert "already holds an evaluation" in again.stderr
+
+
+def test_eval_reads_best_or_a_file(command, tmp_path, trained):
+    best = json.loads((trained / "summary.json").read_text())["best"]
+    for arguments in (
+        (f"checkpoint={trained}", "which=best"),
+        (f"checkpoint={trained}/checkpoints/best.ckpt",),
+    ):
+        shutil.rmtree(tmp_path / "eval", ignore_errors=True)
+        done = command("bpc-eval", *arguments, "hydra.run.dir=eval", "data=digits")
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+        assert metrics["iteration"] == best["iteration"]
+
+
+@pytest.mark.parametrize("program", ["bpc-train", "bpc-eval"])
+def test_help_explains_without_importing_jax(command, program):
+    done = command(program, "--help")
+    assert done.returncode == 0
+    assert "(default: " in done.stdout
+    script = Path(sys.executable).with_name(program)
+    listing = subprocess.run(
+        [sys.executable, "-X", "importtime", str(script), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert " hydra" in listing.stderr
+    assert " jax\n" not in listing.stderr
+
+
+def test_tab_completion_offers_group_names(command):
+    done = command("bpc-train", "-sc", "query=bash", COMP_LINE="bpc-train data=")
+    words = set(done.stdout.split())
+    assert {"data=auto", "data=digits", "data=mnist", "data=fashion_mnist", "data=kmnist"} <= words
+
+
+WRONG = [
+    ("forward_energy_weigth=1", "unknown option 'forward_energy_weigth'; did you mean forward_"),
+    ("+forward_energy_weigth=1", "unknown option 'forward_energy_weigth'; did you mean forward_"),
+    ("++model.wdth=1", "unknown option 'model.wdth'; did you mean model.width"),
+    ("foo", "missing EQUAL"),
+    ("--foo", "unknown flag '--foo'"),
+    ("batch_size=abc", "batch_size: Value 'abc' of type 'str' could not be converted to Integer"),
+    ("batch_size=0", "batch_size must be at least 1, not 0"),
+    ("batch_size=1438", "batch_size must be at most 1437, the size of the training set"),
+    ("n_train_iters=0", "n_train_iters must be at least 1"),
+    ("n_epochs=0", "n_epochs must be at least 1"),
+    ("test_every=0", "test_every must be at least 1"),
+    ("seed=-1", "seed must be at least 0"),
+    ("seed=4294967296", "seed must be at most 4294967295"),
+    ("optim.param_lr=-1", "optim.param_lr must be at least 0"),
+    ("optim.param_lr=nan", "optim.param_lr must be a finite number"),
+    ("optim.activity_lr=inf", "optim.activity_lr must be a finite number"),
+    ("model.depth=0", "model.depth must be at least 1"),
+    ("model.depth=null", "model.depth"),
+    ("inference.n_steps=-1", "inference.n_steps must be at least 0"),
+    ("forward_energy_weight=-1", "forward_energy_weight must be at least 0"),
+    ("forward_energy_weight=0 backward_energy_weight=0", "nothing would be learnt"),
+    ("data.std=0", "data.std must be above 0"),
+    ("model.width=10000000", "model.width=10000000, model.depth=2, batch_size=64 need about"),
+    ("model.width=99999999 model.depth=99999999", "GiB"),
+    ("model.act_fn=rleu", "unknown model.act_fn 'rleu'; did you mean relu? (known: linear, relu"),
+    ("model=publishd", "unknown model 'publishd'; did you mean published? (known: "),
+    ("data=mnits", "unknown data 'mnits'; did you mean mnist? (known: "),
+    ("+experiment=typo", "unknown experiment 'typo' (known: "),
+    ("data.name=../x", "data.name must be a data set's name"),
+    ("optim.param=adm", "unknown optimiser 'adm'; known: "),
+    ("optim.param_args.foo=1", "unexpected keyword argument 'foo'"),
+    ("optim.param_schedule=foo", "unknown schedule 'foo'; known: "),
+    ("data=mnist data.archive_dir=nowhere", "data.archive_dir=nowhere lacks "),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG)
+def test_wrong_input_is_one_line_and_leaves_nothing(overrides, message, command, tmp_path):
+    words = overrides.split()
+    data = [] if any(word.startswith("data=") for word in words) else ["data=digits"]
+    done = command("bpc-train", *data, *words)
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("bpc-train: ")
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_mnist_never_falls_back(command, tmp_path):
+    done = command("bpc-train", "data=mnist", https_proxy="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "give data.archive_dir=FOLDER" in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def damage_checkpoint(source: Path, target: Path, how: str) -> None:
+    content = source.read_bytes()
+    if how == "truncated":
+        content = content[: len(content) // 2]
+    elif how == "one bit flipped":
+        content = content[:-100] + bytes([content[-100] ^ 4]) + content[-99:]
+    elif how == "not a checkpoint":
+        content = b"PK\x03\x04 something else"
+    target.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "one bit flipped", "not a checkpoint"])
+def test_a_bad_checkpoint_is_one_line_and_leaves_nothing(how, command, tmp_path, trained):
+    if how != "missing":
+        damage_checkpoint(trained / "checkpoints" / "last.ckpt", tmp_path / "x.ckpt", how)
+    before = os.listdir(tmp_path)
+    done = command("bpc-eval", "checkpoint=x.ckpt")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "x.ckpt" in done.stderr
+    assert os.listdir(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": {"model": {"_target_": "os.system"}}}, "unknown option 'model._target_'"),
+        ({"config": "nonsense"}, "config"),
+        ({"class_names": ["a", "b"]}, "another shape"),
+        ({"image_shape": [2**30, 2**30, 3]}, "another shape"),
+    ],
+)
+def test_a_strangers_header_is_not_believed(change, message, command, tmp_path, trained):
+    """A checkpoint with valid checksums whose header lies: nothing is executed or allocated."""
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    from bpc_cli.checkpoint import read_checkpoint, save_checkpoint
+
+    header = read_checkpoint(trained / "checkpoints" / "last.ckpt").header
+    state = {"x": jnp.zeros(3)}
+    assert eqx.is_array(state["x"])
+    save_checkpoint(tmp_path / "x.ckpt", state, header | change)
+    done = command("bpc-eval", "checkpoint=x.ckpt")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert message in done.stderr or "does not describe a network" in done.stderr
+
+
+def test_eval_wants_a_checkpoint(command, tmp_path):
+    done = command("bpc-eval")
+    assert (done.returncode, done.stderr) == (1, "bpc-eval: checkpoint must be given\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_finished_run_is_not_touched(command, tmp_path, trained):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = command("bpc-train", *QUICK, "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert "already holds a finished run" in done.stderr
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_divergence_names_the_iteration_and_keeps_what_there_is(command, tmp_path):
+    done = command(
+        "bpc-train",
+        *("data=digits", "test_every=1", "n_train_iters=50", "optim.param=sgd"),
+        *("optim.param_lr=0.6", "hydra.run.dir=run"),
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    run = tmp_path / "run"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "diverged"
+    metrics = lines_of(run / "metrics.jsonl")
+    assert "NaN" not in (run / "metrics.jsonl").read_text()
+    assert f"at iteration {metrics[-1]['iteration']} " in done.stderr
+    assert summary["final"]["iteration"] == metrics[-1]["iteration"] - 1
+    evaluated = command("bpc-eval", "checkpoint=run", "hydra.run.dir=eval")
+    assert evaluated.returncode == 0, evaluated.stderr
+
+
+def test_ctrl_c_ends_with_130_and_a_summary(tmp_path):
+    program = str(Path(sys.executable).with_name("bpc-train"))
+    arguments = ["data=digits", "n_train_iters=1000000", "hydra.run.dir=run"]
+    with subprocess.Popen(
+        [program, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert stderr.decode().splitlines() == ["bpc-train: interrupted"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_the_published_accuracies_on_mnist(command, tmp_path, mnist_archives):
+    """The default run on real MNIST, from the archives: 85.7 % and 94.4 % are published."""
+    for weight, low, high in (("1", 84.0, 87.5), ("1e-3", 93.3, 95.5)):
+        done = command(
+            "bpc-train",
+            *("data=mnist", f"forward_energy_weight={weight}", f"hydra.run.dir=run{weight}"),
+            BPC_MNIST_ARCHIVES=str(mnist_archives),
+            TFDS_DATA_DIR=str(tmp_path / "data"),
+        )
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((tmp_path / f"run{weight}" / "summary.json").read_text())
+        assert summary["data"] == {
+            "name": "mnist",
+            "train_examples": 60000,
+            "test_examples": 10000,
+            "fallback": None,
+        }
+        assert low < summary["final"]["test_accuracy"] < high
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_every_config_and_runs_alone(tmp_path):
+    project = Path(__file__).parents[1]
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist")]
+    subprocess.run([*build, str(project)], check=True, timeout=300, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    subprocess.run([*install, str(target), str(wheel)], check=True, timeout=300)
+    configs = {path.relative_to(project / "configs") for path in project.glob("configs/**/*.yaml")}
+    packaged = target / "bpc_cli" / "configs"
+    assert configs == {path.relative_to(packaged) for path in packaged.glob("**/*.yaml")}
+    environment = os.environ | {"PYTHONPATH": str(target)}
+    program = "import bpc_cli.train as train; print(train.__file__); train.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "data=digits", "n_train_iters=2"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.startswith(str(target))
