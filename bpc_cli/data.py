@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -109,7 +110,7 @@ def load_digits() -> Dataset:
     from sklearn.datasets import load_digits as load_uci_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_uci_digits()
+    digits: Any = load_uci_digits()
     images = np.zeros((len(digits.images), 28, 28), np.uint8)
     for frame, digit in zip(images, digits.images, strict=True):
         small = Image.fromarray(np.round(digit * (255 / 16)).astype(np.uint8))

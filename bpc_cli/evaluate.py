@@ -35,6 +35,8 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
     Raises:
         UserError: if the checkpoint cannot be used, or the data set does not fit it.
     """
+    import jax.numpy as jnp
+
     from bpc_cli.checkpoint import find_checkpoint, read_checkpoint
     from bpc_cli.images import pixel_scale
     from bpc_cli.metrics import class_means, confusion_matrix, evaluate_networks, per_class_accuracy
@@ -51,7 +53,7 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
     test = evaluate_networks(
         generator,
         amortiser,
-        dataset.test_images,
+        jnp.asarray(dataset.test_images),
         dataset.test_labels,
         class_means(dataset.test_images, dataset.test_labels, dataset.n_classes),
         pixel_scale(trained.data.mean, trained.data.std),
@@ -125,12 +127,12 @@ def restore_networks(
         if model.depth > len(checkpoint.header["arrays"]):
             raise ValueError("fewer arrays than layers")
         sizes = layer_sizes(label_size, model.width, model.depth, image_size)
-        networks = eqx.filter_eval_shape(
+        generator, amortiser = eqx.filter_eval_shape(
             make_networks, jax.random.PRNGKey(0), sizes, model.act_fn, use_bias=model.use_bias
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{checkpoint.path} does not describe a network ({error})") from error
-    state = restore(checkpoint, TrainState(*networks, None, None))
+    state = restore(checkpoint, TrainState(generator, amortiser, None, None))
     return state.generator, state.amortiser
 
 

@@ -3,8 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from bpc_cli.energy import energy, energy_terms
 from bpc_cli.images import PixelScale, normalise
@@ -18,8 +17,8 @@ class TrainState(eqx.Module):
 
     generator: Generator
     amortiser: Amortiser
-    generator_optimiser_state: optax.OptState
-    amortiser_optimiser_state: optax.OptState
+    generator_optimiser_state: PyTree
+    amortiser_optimiser_state: PyTree
 
 
 class Rules(eqx.Module):
@@ -139,8 +138,10 @@ def train_step(
         )
 
     def terms_of(networks):
+        generator, amortiser = networks
         forward, backward = energy_terms(
-            *networks,
+            generator,
+            amortiser,
             label,
             relaxed,
             image,
@@ -190,7 +191,7 @@ def train_chunk(
         The state after it, the metrics stacked over steps, and whether all weights are finite.
     """
     images, labels, indices, scale, rules = batches
-    n_classes = state.generator.layers[0].in_features
+    n_classes = state.generator.layers[0].weight.shape[1]
 
     def step(state, index):
         image = normalise(images[index], scale)

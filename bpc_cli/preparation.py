@@ -11,12 +11,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from PIL import Image
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.image_classification import mnist as tfds_mnist
 from tqdm import tqdm
 
@@ -52,7 +53,7 @@ def prepare(
             checksum, the download cannot be reached within `probe_seconds`, or TFDS cannot prepare
             or read the data set without TensorFlow.
     """
-    builder = _builder(name, data_dir)
+    builder: Any = _builder(name, data_dir)
     if archive_dir is not None:
         _check_archives_are_there(name, Path(archive_dir).expanduser())
     if not builder.data_path.exists():
@@ -68,7 +69,7 @@ def prepare(
         arrays: dict[str, np.ndarray] = {}
         for split, source in sources.items():
             arrays[f"{split}_images"], arrays[f"{split}_labels"] = _read(source, split)
-        features = builder.info.features
+        features: Any = builder.info.features
         height, width, channels = features["image"].shape
         class_names = list(features["label"].names)
     except Exception as error:  # TFDS raises many types, some misleading
@@ -105,6 +106,8 @@ def download_is_reachable(name: str, seconds: float) -> bool:
 class _WithoutTensorFlow:
     """A mix-in for TFDS's MNIST builders: the same features and version, read by Python alone."""
 
+    URL: str
+
     def _split_generators(self, dl_manager):
         urls = {
             split: [urllib.parse.urljoin(self.URL, file) for file in files]
@@ -129,7 +132,7 @@ def _builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
         # Registering a second builder of one name raises; the class is named as the stock one
         # because TFDS derives the data set's name from it.
         namespace = {"__module__": stock.__module__, "name": name}
-        builder_class = type(stock)(
+        builder_class: Any = type(stock)(
             stock.__name__, (_WithoutTensorFlow, stock), namespace, skip_registration=True
         )
         return builder_class(data_dir=data_dir, file_format="array_record")
@@ -157,7 +160,7 @@ def _download_and_prepare(
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
             )
-    except tfds.download.download_manager.NonMatchingChecksumError as error:
+    except NonMatchingChecksumError as error:
         source = f"an archive in {archive_dir}" if archive_dir else "a downloaded archive"
         raise UserError(
             f"{source} has the wrong checksum for {name}: fetch the original archives again"

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 
 import jax
 
+_PHASES = ("start_up", "compile", "train", "evaluate", "write")
+_COMPILE_EVENTS = {
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+}
+
 
 class PhaseClock:
     """Splits wall seconds into phases, with compilation taken out of the phase that caused it.
@@ -17,7 +24,7 @@ class PhaseClock:
 
     def __init__(self, began: float):
         self._began = began
-        self.seconds = dict.fromkeys(("start_up", "compile", "train", "evaluate", "write"), 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(_PHASES, 0.0)
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
     @property
@@ -45,13 +52,6 @@ class PhaseClock:
     def __exit__(self, *_: object) -> None:
         jax.monitoring.unregister_event_duration_listener(self._on_event)
 
-    def _on_event(self, event: str, seconds: float, **_: object) -> None:
+    def _on_event(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event in _COMPILE_EVENTS:
-            self.seconds["compile"] += seconds
-
-
-_COMPILE_EVENTS = {
-    "/jax/core/compile/jaxpr_trace_duration",
-    "/jax/core/compile/jaxpr_to_mlir_module_duration",
-    "/jax/core/compile/backend_compile_duration",
-}
+            self.seconds["compile"] += duration_secs

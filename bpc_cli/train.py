@@ -84,8 +84,10 @@ def train_and_record(
     with records.outcome(), progress:
         for first, last in chunks(n_iters, config.test_every):
             with records.clock.phase("train"):
-                indices = batch_indices(
-                    config.seed, first, last, len(dataset.train_images), config.batch_size
+                indices = jax.numpy.asarray(
+                    batch_indices(
+                        config.seed, first, last, len(dataset.train_images), config.batch_size
+                    )
                 )
                 state, metrics, finite = jax.block_until_ready(
                     train_chunk((train_images, train_labels, indices, scale, rules), state)
