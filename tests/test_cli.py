@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -404,3 +406,20 @@ def test_the_wheel_carries_every_config_and_runs_alone(tmp_path):
         check=True,
     )
     assert done.stdout.startswith(str(target))
+
+
+def test_the_readmes_python_example_runs(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=300)
+
+
+def test_the_readmes_commands_compose(command, tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^\$ (bpc-train .*)$", readme, re.MULTILINE)
+    assert len(commands) >= 5
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        if "-m" not in words and "--help" not in words:
+            done = command(*words, "--cfg", "job")
+            assert done.returncode == 0, done.stderr
