@@ -72,6 +72,7 @@ def train_and_record(
 
     from bpc_cli.data import batch_indices
     from bpc_cli.images import pixel_scale
+    from bpc_cli.interrupts import deferred_interrupts
     from bpc_cli.learning import train_chunk
     from bpc_cli.metrics import class_means, evaluate_networks
 
@@ -81,7 +82,7 @@ def train_and_record(
     )
     means = class_means(dataset.test_images, dataset.test_labels, dataset.n_classes)
     progress = tqdm(total=n_iters, disable=None, leave=False, unit="it")
-    with records.outcome(), progress:
+    with records.outcome(), progress, deferred_interrupts() as raise_if_interrupted:
         for first, last in chunks(n_iters, config.test_every):
             with records.clock.phase("train"):
                 indices = jax.numpy.asarray(
@@ -99,6 +100,7 @@ def train_and_record(
                 )
             records.test_point(last, test, state)
             progress.update(last - first + 1)
+            raise_if_interrupted()
 
 
 def chunks(n_iters: int, test_every: int) -> Iterator[tuple[int, int]]:

@@ -356,9 +356,14 @@ def test_ctrl_c_ends_with_130_and_a_summary(tmp_path):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert stderr.decode().splitlines() == ["bpc-train: interrupted"]
+    assert stderr.decode().splitlines() == [
+        "stopping at the next test point; Ctrl-C again stops at once",
+        "bpc-train: interrupted",
+    ]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
+    last = lines_of(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert summary["final"] == last and last["test_accuracy"] is not None
 
 
 @pytest.mark.slow
