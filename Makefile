@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install train test test-slow lint format lock seeds wheel
+.PHONY: install train test test-slow lint format seeds wheel lock bench
 
 install: $(READY)
 
@@ -45,3 +45,6 @@ wheel: $(READY)
 lock: ## needs uv; writes no index address
 	uv pip compile --universal --generate-hashes --no-header --extra dev --extra sweep \
 		--extra tensorboard pyproject.toml --output-file requirements.lock
+
+bench: $(READY) ## step times beside their floor, scaling, whole runs (minutes); JSON and a figure
+	$(VENV)/bin/python benchmarks/bench.py $(ARGS)

@@ -117,6 +117,18 @@ class DataConfig:
 
 
 @dataclasses.dataclass
+class ComputeConfig:
+    compilation_cache: bool = option(
+        "keep compiled programs in $BPC_CACHE_DIR or the user's cache directory"
+    )
+    matmul_precision: str | None = option(
+        "jax.default_matmul_precision; null: JAX's default, full float32 on CPU and TF32 on recent "
+        "NVIDIA GPUs",
+        choices=("bfloat16", "tensorfloat32", "float32", "highest"),
+    )
+
+
+@dataclasses.dataclass
 class TrainConfig:
     seed: int = option("fixes initial weights and batch order", at_least=0, at_most=2**32 - 1)
     n_train_iters: int = option("training iterations", "iterations", at_least=1)
@@ -142,6 +154,7 @@ class TrainConfig:
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 
 
 @dataclasses.dataclass
@@ -151,6 +164,7 @@ class EvalConfig:
     data: DataConfig | None = option(
         "data set to test on (data=NAME); null: the one that the run was trained on"
     )
+    compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 
 
 def register_schemas() -> None:
@@ -249,7 +263,7 @@ def _leaves(config: Any, prefix: str = ""):
 
 
 def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> None:
-    if limits["choices"] and value not in limits["choices"]:
+    if limits["choices"] and value is not None and value not in limits["choices"]:
         close = difflib.get_close_matches(str(value), limits["choices"], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UserError(f"unknown {path} '{value}'{hint} (known: {', '.join(limits['choices'])})")

@@ -1,5 +1,6 @@
 """bpc-eval: checkpoint → networks → figures of merit on the test set."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
     import jax.numpy as jnp
 
     from bpc_cli.checkpoint import find_checkpoint, read_checkpoint
+    from bpc_cli.compilation import configure_jax
     from bpc_cli.images import pixel_scale
     from bpc_cli.metrics import class_means, confusion_matrix, evaluate_networks, per_class_accuracy
     from bpc_cli.plots import save_confusion_matrix, save_sample_grid
@@ -45,6 +47,7 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
 
     if (directory / _METRICS).exists():
         raise UserError(f"{directory} already holds an evaluation: choose another hydra.run.dir")
+    configure_jax(**dataclasses.asdict(config.compute))
     path = find_checkpoint(Path(config.checkpoint).expanduser(), config.which)
     checkpoint = read_checkpoint(path)
     trained = training_config(checkpoint)

@@ -76,7 +76,8 @@ def make_rules(
     )
 
 
-@eqx.filter_jit
+# These programs run once and are slow to optimise: level 1 halves their compilation.
+@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 1})
 def make_state(
     key: PRNGKeyArray,
     sizes: tuple[int, ...],
@@ -110,6 +111,7 @@ def train_step(
     image: Float[Array, "batch image"],
     label: Float[Array, "batch label"],
     rules: Rules,
+    predicted_image: Float[Array, "batch image"] | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Take one training step: amortise, relax with image and label clamped, learn.
 
@@ -122,9 +124,11 @@ def train_step(
         image: the batch's images in normalised units.
         label: the batch's one-hot labels.
         rules: energy weights, optimisers and number of inference steps.
+        predicted_image: `state.generator(label)`, where the caller has it cheaper.
     """
     activities, predicted_label = amortise(state.amortiser, image)
-    predicted_image = state.generator(label)
+    if predicted_image is None:
+        predicted_image = state.generator(label)
 
     def energy_of(activities):
         return energy(
@@ -195,8 +199,10 @@ def train_chunk(
 
     def step(state, index):
         image = normalise(images[index], scale)
-        label = jax.nn.one_hot(labels[index], n_classes, dtype=image.dtype)
-        return train_step(state, image, label, rules)
+        one_hot = jnp.eye(n_classes, dtype=image.dtype)
+        # Labels are one-hot, so there are no more different predictions than classes.
+        predicted_image = state.generator(one_hot)[labels[index]]
+        return train_step(state, image, one_hot[labels[index]], rules, predicted_image)
 
     arrays, static = eqx.partition(state, eqx.is_array)
 

@@ -19,7 +19,7 @@ from bpc_cli.data import Dataset
 from bpc_cli.errors import UserError
 from bpc_cli.learning import StepMetrics, TrainState
 from bpc_cli.metrics import NetworkTest
-from bpc_cli.plots import save_curves, save_sample_grid
+from bpc_cli.plots import load_in_background, save_curves, save_sample_grid
 from bpc_cli.rundir import RunDirectory, git_commit
 from bpc_cli.timing import PhaseClock
 
@@ -46,6 +46,7 @@ class Records:
         self._config = config
         self._dataset = dataset
         self._pending: list[dict[str, Any]] = []  # metrics lines since the last test point
+        self._to_first_step: float | None = None
         self._final: dict[str, Any] | None = None
         self._best: dict[str, Any] | None = None
 
@@ -53,6 +54,7 @@ class Records:
     def outcome(self) -> Iterator[None]:
         """Write curves and summary at the end of a `with` block, however the training ended."""
         self.clock.end_start_up()
+        load_in_background()
         status = "failed"
         try:
             yield
@@ -77,12 +79,15 @@ class Records:
             DivergedError: naming the first iteration at which a loss, an energy or a weight is not
                 finite; the lines up to it are kept.
         """
+        # One transfer for the whole chunk.
         columns = {
-            field.name: np.asarray(getattr(metrics, field.name), np.float64)
-            for field in dataclasses.fields(metrics)
+            name: np.asarray(column, np.float64)
+            for name, column in vars(jax.device_get(metrics)).items()
         }
         per_epoch = len(self._dataset.train_images) // self._config.batch_size
         seconds = self.clock.elapsed
+        if self._to_first_step is None:
+            self._to_first_step = seconds - self.clock.seconds["train"]
         n_steps = len(columns["gen_loss"])
         for i in range(n_steps):
             iteration = first + i
@@ -181,7 +186,8 @@ class Records:
                 "test_examples": len(self._dataset.test_images),
                 "fallback": self._dataset.fallback,
             },
-            "seconds": self.clock.seconds | {"total": self.clock.elapsed},
+            "seconds": self.clock.seconds
+            | {"to_first_step": self._to_first_step, "total": self.clock.elapsed},
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in _PACKAGES},

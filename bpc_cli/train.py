@@ -1,5 +1,6 @@
 """bpc-train: config → data → networks → chunks of steps → records."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,12 +35,14 @@ def train(config: TrainConfig, directory: Path, began: float) -> None:
         UserError: if the config cannot be run (nothing is left behind then), or if the training
             diverges (the run directory then holds everything up to that iteration).
     """
+    from bpc_cli.compilation import configure_jax
     from bpc_cli.data import load_dataset
     from bpc_cli.records import Records
     from bpc_cli.rundir import RunDirectory, refuse_taken
     from bpc_cli.timing import PhaseClock
 
     refuse_taken(directory)
+    configure_jax(**dataclasses.asdict(config.compute))
     with PhaseClock(began) as clock:
         dataset = load_dataset(
             config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir

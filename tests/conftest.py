@@ -27,12 +27,16 @@ def float64():
 
 
 @pytest.fixture
-def command(tmp_path):
+def command(tmp_path, tmp_path_factory):
     """Run a command of ours in an empty directory, with no data prepared and no archives given."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if k != "BPC_MNIST_ARCHIVES"}
-        data = {"TFDS_DATA_DIR": str(tmp_path / "no-data"), "JAX_PLATFORMS": "cpu"}
+        data = {
+            "TFDS_DATA_DIR": str(tmp_path / "no-data"),
+            "BPC_CACHE_DIR": str(tmp_path_factory.getbasetemp().parent / "bpc-cache"),
+            "JAX_PLATFORMS": "cpu",
+        }
         program, *rest = arguments
         return subprocess.run(
             [str(Path(sys.executable).with_name(program)), *rest],

@@ -1,0 +1,252 @@
+"""`make bench`: what a training step and a whole run cost, beside their floors.
+
+Step times are taken in one process and in alternation, so that a noisy machine cancels out of their
+ratios: the figures to quote are ratios, and the milliseconds say which machine it was.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from floor import REPEATS, bare_adam, bare_product, unavoidable_products
+
+from bpc_cli.images import pixel_scale
+from bpc_cli.learning import make_rules, make_state, train_chunk
+from bpc_cli.optimisers import make_optimiser
+
+ROUNDS = 7
+DEFAULT = {"width": 256, "depth": 2, "batch": 64, "n_inference_steps": 1}
+SETTINGS = {
+    "default": DEFAULT,
+    "depth 3, batch 256, 8 steps": {"width": 256, "depth": 3, "batch": 256, "n_inference_steps": 8},
+    "width 1024": DEFAULT | {"width": 1024},
+}
+SCALING = {
+    "n_inference_steps": (DEFAULT | {"depth": 3}, (1, 8, 32, 100)),
+    "batch": (DEFAULT, (64, 256, 1024, 4096)),
+    "width": (DEFAULT, (256, 512, 1024, 2048)),
+    "depth": (DEFAULT, (2, 3, 4, 6, 8)),
+}
+SWEEP = "1,0.3,0.1,3e-2,1e-2,3e-3,1e-3,3e-4"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
+    parser.add_argument("--only", choices=("steps", "scaling", "processes"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {"machine": describe_machine()}
+    parts = {"steps": measure_steps, "scaling": measure_scaling, "processes": measure_processes}
+    for name, measure in parts.items():
+        if arguments.only in (None, name):
+            results[name] = measure()
+            (arguments.out / "bench.json").write_text(json.dumps(results, indent=1))
+    if "scaling" in results:
+        draw_scaling(results["scaling"], arguments.out / "scaling.png")
+    print(f"everything is in {arguments.out}")
+
+
+def measure_steps() -> list[dict[str, Any]]:
+    """Time a step at each setting beside the pieces of its floor, in alternation."""
+    print(f"{'setting':<30}{'ms/step':>9}{'floor':>9}{'ratio':>8}")
+    rows = []
+    for name, setting in SETTINGS.items():
+        sizes = layer_sizes_of(setting)
+        step, n_steps = compile_steps(**setting)
+        products = list(unavoidable_products(sizes, setting["batch"], setting["n_inference_steps"]))
+        pieces = {shape: bare_product(*shape) for shape, _ in products}
+        adam = bare_adam(sizes)
+        rounds = []
+        for _ in range(ROUNDS):
+            took = {shape: best_of(piece) / REPEATS for shape, piece in pieces.items()}
+            floor = sum(took[shape] * times for shape, times in products)
+            floor += best_of(adam) / REPEATS
+            rounds.append((best_of(step) / n_steps, floor))
+        row = {
+            "setting": name,
+            "ms": 1e3 * statistics.median(spent for spent, _ in rounds),
+            "floor_ms": 1e3 * statistics.median(floor for _, floor in rounds),
+            "ratio": statistics.median(spent / floor for spent, floor in rounds),
+        }
+        rows.append(row)
+        print(f"{name:<30}{row['ms']:>9.3f}{row['floor_ms']:>9.3f}{row['ratio']:>8.2f}")
+    return rows
+
+
+def measure_scaling() -> dict[str, list[dict[str, float]]]:
+    """Time a step, and its compilation, as one dimension of the setting grows."""
+    table = {}
+    for dimension, (base, values) in SCALING.items():
+        rows = []
+        for value in values:
+            began = time.perf_counter()
+            step, n_steps = compile_steps(**base | {dimension: value})
+            compiled = time.perf_counter() - began
+            rows.append(
+                {
+                    dimension: value,
+                    "ms": 1e3 * best_of(step, 3) / n_steps,
+                    "compile_s": compiled,
+                }
+            )
+            print(
+                f"{dimension:<20}{value:>6}{rows[-1]['ms']:>12.3f} ms/step"
+                f"{compiled:>8.2f} s to compile and run a first chunk"
+            )
+        table[dimension] = rows
+    return table
+
+
+def measure_processes() -> dict[str, Any]:
+    """Time whole processes of the default run: cold, warm, as a sweep, and as separate runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"BPC_CACHE_DIR": f"{folder}/cache"}
+        cold = run_command(folder, environment, "hydra.run.dir=cold")
+        warm = [run_command(folder, environment, f"hydra.run.dir=warm{i}") for i in range(3)]
+        best = min(warm, key=lambda run: run["process_s"])
+        print_run("default run, cold caches", cold)
+        print_run("default run, warm caches", best)
+        sweep = run_sweep(folder, environment)
+        separate = [
+            run_command(
+                folder, environment, f"hydra.run.dir=single{i}", f"forward_energy_weight={w}"
+            )
+            for i, w in enumerate(SWEEP.split(","))
+        ]
+        sweep["separate_s"] = sum(run["process_s"] for run in separate)
+        print(
+            f"8-point sweep: {sweep['process_s']:.1f} s in one call, later jobs "
+            f"{sweep['later_job_s']:.2f} s each; as 8 runs {sweep['separate_s']:.1f} s"
+        )
+    return {"cold": cold, "warm": best, "sweep": sweep}
+
+
+def compile_steps(
+    width: int, depth: int, batch: int, n_inference_steps: int
+) -> tuple[Callable[[], object], int]:
+    """Compile and run once a chunk of training steps on MNIST-shaped noise."""
+    n_steps = max(2, min(50, 20_000 // (batch * n_inference_steps)))
+    rng = np.random.default_rng(0)
+    images = jax.device_put(rng.integers(0, 256, (8192, 784), np.uint8))
+    labels = jax.device_put(rng.integers(0, 10, 8192, np.uint8))
+    indices = jax.device_put(rng.integers(0, 8192, (n_steps, batch), np.int32))
+    adam = make_optimiser("adam", 1e-3)
+    rules = make_rules(1.0, 1.0, make_optimiser("sgd", 0.5), adam, n_inference_steps)
+    sizes = tuple(layer_sizes_of({"width": width, "depth": depth}))
+    state = make_state(jax.random.PRNGKey(0), sizes, "relu", adam)
+    batches = (images, labels, indices, pixel_scale(0.1307, 0.3081), rules)
+
+    def run() -> None:
+        nonlocal state
+        state, *_ = jax.block_until_ready(train_chunk(batches, state))
+
+    run()
+    return run, n_steps
+
+
+def layer_sizes_of(setting: dict[str, int]) -> list[int]:
+    return [10, *[setting["width"]] * (setting["depth"] - 1), 784]
+
+
+def best_of(run: Callable[[], object], times: int = 2) -> float:
+    """Time a function a few times and take the fastest, in seconds."""
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        took.append(time.perf_counter() - began)
+    return min(took)
+
+
+def run_command(folder: str, environment: dict[str, str], *overrides: str) -> dict[str, Any]:
+    """Run `bpc-train` in a process of its own: wall seconds, seconds by phase, peak memory."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("bpc-train"), *overrides],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process_s = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"bpc-train failed with {process.returncode}")
+    run = overrides[0].partition("=")[2]
+    summaries = sorted(Path(folder, run).rglob("summary.json"))
+    summary = json.loads(summaries[0].read_text())
+    return {
+        "process_s": process_s,
+        "seconds": summary["seconds"],
+        "data": summary["data"]["name"],
+        "peak_mib": usage.ru_maxrss / (1 if sys.platform == "linux" else 1024) / 1024,
+    }
+
+
+def run_sweep(folder: str, environment: dict[str, str]) -> dict[str, Any]:
+    """Time a sweep over alpha_f in one call, and its second and later jobs."""
+    sweep = run_command(
+        folder, environment, "hydra.sweep.dir=sweep", f"forward_energy_weight={SWEEP}", "-m"
+    )
+    later = [
+        json.loads(Path(folder, "sweep", str(job), "summary.json").read_text())["seconds"]
+        for job in range(1, 8)
+    ]
+    return {
+        "process_s": sweep["process_s"],
+        "later_job_s": statistics.median(seconds["total"] for seconds in later),
+        "later_job_train_and_evaluate_s": statistics.median(
+            seconds["train"] + seconds["evaluate"] for seconds in later
+        ),
+        "later_job_compile_s": statistics.median(seconds["compile"] for seconds in later),
+    }
+
+
+def print_run(name: str, run: dict[str, Any]) -> None:
+    phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in run["seconds"].items())
+    print(f"{name} ({run['data']}): {run['process_s']:.2f} s, {run['peak_mib']:.0f} MiB; {phases}")
+
+
+def describe_machine() -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "cores": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "jax": version("jax"),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "JAX's default",
+    }
+
+
+def draw_scaling(table: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Draw step time against each dimension on log-log axes, beside a line of slope 1."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    for axes, (dimension, rows) in zip(figure.subplots(1, len(table)), table.items(), strict=True):
+        values = [row[dimension] for row in rows]
+        times = [row["ms"] for row in rows]
+        axes.loglog(values, times, "o-", label="measured")
+        axes.loglog(values, [times[0] * value / values[0] for value in values], ":", label="linear")
+        axes.set(xlabel=dimension.replace("_", " "), ylabel="ms per step")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

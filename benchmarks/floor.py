@@ -1,0 +1,70 @@
+"""The floor of a training step: the matrix products that it cannot avoid, and one Adam update.
+
+Every piece is compiled on its own shapes and timed on its own; the floor is their sum.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import optax
+
+REPEATS = 16
+
+
+def unavoidable_products(
+    sizes: list[int], batch: int, n_inference_steps: int
+) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """List a step's products as ((rows, inner, columns), how many times), label side first.
+
+    The amortiser's pass and the weights' gradients touch every layer; relaxing and learning redo
+    every prediction but those from the clamped ends, and relaxing sends each error back; the
+    generator draws one image per class.
+    """
+    depth = len(sizes) - 1
+    for i, (above, below) in enumerate(itertools.pairwise(sizes)):
+        yield (batch, below, above), 1  # the amortiser's pass
+        yield (sizes[0], above, below), 1  # drawing the classes
+        yield (above, batch, below), 1  # the amortiser's gradient
+        yield (below, batch, above), 1  # the generator's gradient
+        if i == 0:
+            yield (batch, above, below), 1  # the generator's prediction from the label
+        # The first relaxation step's bottom-up predictions are the amortiser's pass's own.
+        if i > 0:
+            yield (batch, above, below), n_inference_steps + 1
+            yield (batch, below, above), n_inference_steps  # the error sent back
+        if i < depth - 1:
+            yield (batch, below, above), max(n_inference_steps, 1)
+            yield (batch, above, below), n_inference_steps
+
+
+def bare_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
+    """Compile `REPEATS` products of one shape, each with another left side so that none is kept."""
+    lefts = jax.random.normal(jax.random.PRNGKey(0), (REPEATS, rows, inner))
+    right = jax.random.normal(jax.random.PRNGKey(1), (inner, columns))
+
+    @jax.jit
+    def run(lefts, right):
+        start = jnp.zeros((rows, columns))
+        return jax.lax.scan(lambda _, left: (left @ right, None), start, lefts)[0]
+
+    return lambda: jax.block_until_ready(run(lefts, right))
+
+
+def bare_adam(sizes: list[int]) -> Callable[[], object]:
+    """Compile `REPEATS` updates of both networks' weights by `optax.adam`."""
+    shapes = [shape for pair in itertools.pairwise(sizes) for shape in (pair, pair[::-1])]
+    params = [jax.random.normal(jax.random.PRNGKey(0), shape) for shape in shapes]
+    adam = optax.adam(1e-3)
+
+    @jax.jit
+    def run(params, gradients):
+        def step(carry, _):
+            params, state = carry
+            updates, state = adam.update(gradients, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, adam.init(params)), length=REPEATS)[0]
+
+    return lambda: jax.block_until_ready(run(params, params))
