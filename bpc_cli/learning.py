@@ -77,7 +77,7 @@ def make_rules(
 
 
 # These programs run once and are slow to optimise: level 1 halves their compilation.
-@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 1})
+@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 1})  # pyright: ignore
 def make_state(
     key: PRNGKeyArray,
     sizes: tuple[int, ...],

@@ -1,5 +1,7 @@
-"""How much memory the device has that networks are trained on."""
+"""How much memory the device has that networks are trained on, and how much a run has used."""
 
+import resource
+import sys
 from pathlib import Path
 
 import jax
@@ -20,3 +22,15 @@ def device_memory() -> int:
         return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     except (OSError, ValueError):  # no such limit, or "max"
         return free
+
+
+def peak_memory() -> int:
+    """Measure the most memory that this process has had resident so far, in bytes."""
+    try:
+        # Unlike getrusage's figure, this one does not start from the parent process's.
+        status = Path("/proc/self/status").read_text().splitlines()
+        line = next(line for line in status if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import math
 import os
 import platform
@@ -18,6 +19,7 @@ from bpc_cli.config import TrainConfig
 from bpc_cli.data import Dataset
 from bpc_cli.errors import UserError
 from bpc_cli.learning import StepMetrics, TrainState
+from bpc_cli.memory import peak_memory
 from bpc_cli.metrics import NetworkTest
 from bpc_cli.plots import load_in_background, save_curves, save_sample_grid
 from bpc_cli.rundir import RunDirectory, git_commit
@@ -54,6 +56,7 @@ class Records:
     def outcome(self) -> Iterator[None]:
         """Write curves and summary at the end of a `with` block, however the training ended."""
         self.clock.end_start_up()
+        gc.enable()
         load_in_background()
         status = "failed"
         try:
@@ -188,6 +191,7 @@ class Records:
             },
             "seconds": self.clock.seconds
             | {"to_first_step": self._to_first_step, "total": self.clock.elapsed},
+            "peak_memory_mib": round(peak_memory() / 2**20),
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in _PACKAGES},

@@ -73,7 +73,15 @@ def test_a_run_leaves_its_directory(command, tmp_path):
     assert summary["final"] == tested[30]
     best = max(tested.values(), key=lambda line: line["test_accuracy"])
     assert summary["best"]["test_accuracy"] == best["test_accuracy"]
-    assert set(summary["seconds"]) >= {"start_up", "compile", "train", "evaluate", "total"}
+    assert summary["peak_memory_mib"] > 50
+    assert set(summary["seconds"]) >= {
+        "to_first_step",
+        "start_up",
+        "compile",
+        "train",
+        "evaluate",
+        "total",
+    }
 
     # In a pipe: the example's lines, and no progress bar or colour.
     assert done.stderr == ""
@@ -201,6 +209,29 @@ def test_tab_completion_offers_group_names(command):
     assert {"data=auto", "data=digits", "data=mnist", "data=fashion_mnist", "data=kmnist"} <= words
 
 
+def test_compiled_programs_are_kept_where_asked_or_not_at_all(command, tmp_path):
+    arguments = ("bpc-train", "data=digits", "n_train_iters=2")
+    done = command(*arguments, "compute.compilation_cache=false", BPC_CACHE_DIR="cache")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "cache").exists()
+    done = command(*arguments, BPC_CACHE_DIR="cache")
+    assert done.returncode == 0, done.stderr
+    kept = {path for path in (tmp_path / "cache").rglob("*") if path.name.endswith("-cache")}
+    assert any("train_chunk" in path.name for path in kept)
+    again = command(*arguments, BPC_CACHE_DIR="cache")
+    assert again.stdout.splitlines()[0] == done.stdout.splitlines()[0]
+    assert kept == {p for p in (tmp_path / "cache").rglob("*") if p.name.endswith("-cache")}
+
+
+def test_neither_tfds_nor_matplotlib_delays_the_first_step(tmp_path, trained):
+    program = (
+        "import sys, bpc_cli.records\n"
+        "from bpc_cli.learning import train_chunk\n"
+        "assert 'matplotlib' not in sys.modules and 'tensorflow_datasets' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
 WRONG = [
     ("forward_energy_weigth=1", "unknown option 'forward_energy_weigth'; did you mean forward_"),
     ("+forward_energy_weigth=1", "unknown option 'forward_energy_weigth'; did you mean forward_"),
@@ -224,6 +255,7 @@ WRONG = [
     ("forward_energy_weight=-1", "forward_energy_weight must be at least 0"),
     ("forward_energy_weight=0 backward_energy_weight=0", "nothing would be learnt"),
     ("data.std=0", "data.std must be above 0"),
+    ("compute.matmul_precision=f32", "unknown compute.matmul_precision 'f32'"),
     ("model.width=10000000", "model.width=10000000, model.depth=2, batch_size=64 need about"),
     ("model.width=99999999 model.depth=99999999", "GiB"),
     ("model.act_fn=rleu", "unknown model.act_fn 'rleu'; did you mean relu? (known: linear, relu"),

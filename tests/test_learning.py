@@ -102,3 +102,19 @@ def test_the_package_offers_what_a_notebook_needs():
     assert all(hasattr(bpc_cli, name) for name in bpc_cli.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = bpc_cli.nonsense
+
+
+def test_a_compiled_step_holds_no_product_twice():
+    """XLA merges what a step names twice: the amortiser's pass, and the clamped ends' predictions.
+
+    At depth 3: three products of the amortiser's pass, three to draw the classes, the label's
+    prediction; in the loop of relaxation four predictions and four errors sent back; then four
+    predictions at the relaxed activities and six gradients.
+    """
+    rules, state = setting(depth=3, n_steps=4)
+    images, labels = small_data()
+    indices = jnp.zeros((3, 4), jnp.int32)
+    batches = (images, labels, indices, pixel_scale(0.1, 0.3), rules)
+    program = train_chunk.lower(batches, state).compile().compiled.as_text()
+    products = [line for line in program.splitlines() if " dot(" in line]
+    assert len(products) <= 3 + 3 + 1 + (4 + 4) + 4 + 6
