@@ -240,7 +240,9 @@ def draw_scaling(table: dict[str, list[dict[str, float]]], path: Path) -> None:
         axes.loglog(values, times, "o-", label="measured")
         axes.loglog(values, [times[0] * value / values[0] for value in values], ":", label="linear")
         axes.set(xlabel=dimension.replace("_", " "), ylabel="ms per step")
-        axes.grid(alpha=0.3, which="both")
+        axes.xaxis.minorticks_off()
+        axes.set_xticks(values, [str(value) for value in values])
+        axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=110)
 

@@ -39,7 +39,8 @@ def save_sample_grid(
     column = max(_CELL, int(font.getlength("test mean"))) + 2 * _GAP
     width = max(left + 2 * column, int(font.getlength(title)) + 2 * _GAP)
     top = 2 * (_TEXT + _GAP) + _GAP
-    canvas = Image.new("RGB", (width, top + len(class_names) * (_CELL + _GAP)), "white")
+    mode = "L" if image_shape[2] == 1 else "RGB"
+    canvas = Image.new(mode, (width, top + len(class_names) * (_CELL + _GAP)), "white")
     ink = ImageDraw.Draw(canvas)
     ink.text((_GAP, _GAP), title, "black", font)
     header = _GAP + _TEXT + _GAP
@@ -50,7 +51,7 @@ def save_sample_grid(
         ink.text((_GAP, y + _CELL // 2), name, "black", font, anchor="lm")
         for x, images in ((left, drawn), (left + column, means)):
             canvas.paste(_to_picture(images[row], image_shape), (x, y))
-    canvas.save(path)
+    canvas.save(path, compress_level=1)
 
 
 def save_curves(path: Path, lines: Sequence[dict], title: str) -> None:
@@ -116,4 +117,4 @@ def _to_picture(pixels: Float[np.ndarray, " image"], shape: tuple[int, int, int]
     levels = np.nan_to_num(np.clip(np.nan_to_num(pixels, nan=0.0), 0, 1)) * 255
     levels = np.round(levels).astype(np.uint8).reshape(shape)
     picture = Image.fromarray(levels[..., 0] if shape[2] == 1 else levels)
-    return picture.resize((_CELL, _CELL), Image.Resampling.NEAREST).convert("RGB")
+    return picture.resize((_CELL, _CELL), Image.Resampling.NEAREST)
