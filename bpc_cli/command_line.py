@@ -67,10 +67,12 @@ def run_command(
     register_schemas()
     failures: list[str] = []
     began = psutil.Process().create_time()
-    there_before = set(Path.cwd().iterdir())
+    there_before: set[Path] = set()
+    in_job = False
 
     def task(composed: DictConfig) -> None:
-        nonlocal began
+        nonlocal began, in_job
+        in_job = True
         directory = Path(HydraConfig.get().runtime.output_dir)
         try:
             job(check_config(composed, schema), directory, began)
@@ -82,13 +84,15 @@ def run_command(
         finally:
             _remove_what_hydra_made(directory, there_before)
             began = time.time()
+        in_job = False
 
     try:
+        there_before |= set(Path.cwd().iterdir())
         hydra.main(
             version_base="1.3", config_path="pkg://bpc_cli.configs", config_name=config_name
         )(task)()
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if debugging:
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        if debugging or in_job:  # what a job lets through is a mistake of ours, to be seen whole
             raise
         _fail(command, _explain(error, schema))
         sys.exit(1)
@@ -147,7 +151,7 @@ def _explain(error: BaseException, schema: type) -> str:
             return explain_omegaconf_error(cause, schema)
         return unknown_option(key, schema)
     if match := re.match(r"(?s)In .*Could not find '([^']+)/([^']+)'.*?Available options", text):
-        return _unknown_choice(match[2], match[1])
+        return _unknown_choice(match[2], match[1]) if match[1] in _GROUPS else _one_line(error)
     if match := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"'+{match[1]}' is already an option: write it without '+'"
     if isinstance(error, OmegaConfBaseException):

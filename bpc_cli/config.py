@@ -186,12 +186,12 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
     Raises:
         UserError: naming an unknown key, a wrong type, a missing value or one out of range.
     """
-    plain = (
-        OmegaConf.to_container(composed, resolve=True)
-        if isinstance(composed, DictConfig)
-        else composed
-    )
     try:
+        plain = (
+            OmegaConf.to_container(composed, resolve=True)
+            if isinstance(composed, DictConfig)
+            else composed
+        )
         # Merging onto the schema also refuses what Hydra lets in by a leading '+'.
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     except OmegaConfBaseException as error:
