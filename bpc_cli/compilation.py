@@ -18,9 +18,14 @@ def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> N
         matmul_precision: `jax.default_matmul_precision`; None is JAX's own default.
     """
     jax.config.update("jax_default_matmul_precision", matmul_precision)
+    directory = cache_directory() / "jax" / _processor()
+    if compilation_cache:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a home that cannot be written is no reason to stop, or to warn each run
+            compilation_cache = False
     jax.config.update("jax_enable_compilation_cache", compilation_cache)
     if compilation_cache:
-        directory = cache_directory() / "jax" / _processor()
         jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

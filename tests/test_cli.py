@@ -218,6 +218,9 @@ def test_compiled_programs_are_kept_where_asked_or_not_at_all(command, tmp_path)
     assert done.returncode == 0, done.stderr
     kept = {path for path in (tmp_path / "cache").rglob("*") if path.name.endswith("-cache")}
     assert any("train_chunk" in path.name for path in kept)
+    (tmp_path / "file").touch()
+    unusable = command(*arguments, BPC_CACHE_DIR="file")
+    assert (unusable.returncode, unusable.stderr) == (0, "")
     again = command(*arguments, BPC_CACHE_DIR="cache")
     assert again.stdout.splitlines()[0] == done.stdout.splitlines()[0]
     assert kept == {p for p in (tmp_path / "cache").rglob("*") if p.name.endswith("-cache")}
