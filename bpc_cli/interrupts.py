@@ -14,7 +14,7 @@ _NOTICE = b"stopping at the next test point; Ctrl-C again stops at once\n"
 def deferred_interrupts() -> Iterator[Callable[[], None]]:
     """Hold the first SIGINT of a `with` block back; a second one ends the process as usual.
 
-    Raised at once, KeyboardInterrupt can land in a callback from compiled code, which drops it.
+    Raised at once, KeyboardInterrupt can land in a finaliser or a callback, where Python drops it.
 
     Yields:
         A function that raises KeyboardInterrupt if a SIGINT has been held back.
