@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import gc
 import math
 import os
 import platform
@@ -56,7 +55,6 @@ class Records:
     def outcome(self) -> Iterator[None]:
         """Write curves and summary at the end of a `with` block, however the training ended."""
         self.clock.end_start_up()
-        gc.enable()
         load_in_background()
         status = "failed"
         try:
