@@ -1,6 +1,5 @@
 """From a command line to checked jobs: Hydra, one-line errors, exit codes."""
 
-import difflib
 import importlib.metadata
 import importlib.resources
 import os
@@ -25,6 +24,7 @@ from bpc_cli.config import (
     explain_omegaconf_error,
     option_fields,
     register_schemas,
+    unknown_choice,
     unknown_option,
 )
 from bpc_cli.errors import UserError
@@ -151,7 +151,10 @@ def _explain(error: BaseException, schema: type) -> str:
             return explain_omegaconf_error(cause, schema)
         return unknown_option(key, schema)
     if match := re.match(r"(?s)In .*Could not find '([^']+)/([^']+)'.*?Available options", text):
-        return _unknown_choice(match[2], match[1]) if match[1] in _GROUPS else _one_line(error)
+        group, name = match.groups()
+        return (
+            unknown_choice(group, name, _choices(group)) if group in _GROUPS else _one_line(error)
+        )
     if match := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"'+{match[1]}' is already an option: write it without '+'"
     if isinstance(error, OmegaConfBaseException):
@@ -159,13 +162,6 @@ def _explain(error: BaseException, schema: type) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):
         return explain_omegaconf_error(error.__cause__, schema)
     return _one_line(error)
-
-
-def _unknown_choice(name: str, group: str) -> str:
-    known = _choices(group)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown {group} '{name}'{hint} (known: {', '.join(known)})"
 
 
 def _choices(group: str) -> list[str]:

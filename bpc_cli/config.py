@@ -9,6 +9,7 @@ import difflib
 import math
 import re
 import typing
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -227,6 +228,13 @@ def unknown_option(key: str, schema: type) -> str:
     return f"unknown option '{key}'{hint}"
 
 
+def unknown_choice(what: str, name: str, known: Sequence[str]) -> str:
+    """Say in one line that a name is unknown, which one is close to it, and which are known."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown {what} '{name}'{hint} (known: {', '.join(known)})"
+
+
 def option_paths(schema: type) -> list[str]:
     """List every option of a schema by its dotted path."""
     return [path for path, _ in option_fields(schema)]
@@ -264,9 +272,7 @@ def _leaves(config: Any, prefix: str = ""):
 
 def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> None:
     if limits["choices"] and value is not None and value not in limits["choices"]:
-        close = difflib.get_close_matches(str(value), limits["choices"], n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"unknown {path} '{value}'{hint} (known: {', '.join(limits['choices'])})")
+        raise UserError(unknown_choice(path, str(value), limits["choices"]))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     if not math.isfinite(value):

@@ -114,7 +114,7 @@ def _column(lines: Sequence[dict], key: str) -> list[float]:
 
 
 def _to_picture(pixels: Float[np.ndarray, " image"], shape: tuple[int, int, int]) -> Image.Image:
-    levels = np.nan_to_num(np.clip(np.nan_to_num(pixels, nan=0.0), 0, 1)) * 255
+    levels = np.clip(np.nan_to_num(pixels, nan=0.0), 0, 1) * 255
     levels = np.round(levels).astype(np.uint8).reshape(shape)
     picture = Image.fromarray(levels[..., 0] if shape[2] == 1 else levels)
     return picture.resize((_CELL, _CELL), Image.Resampling.NEAREST)

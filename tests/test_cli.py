@@ -226,7 +226,7 @@ def test_compiled_programs_are_kept_where_asked_or_not_at_all(command, tmp_path)
     assert kept == {p for p in (tmp_path / "cache").rglob("*") if p.name.endswith("-cache")}
 
 
-def test_neither_tfds_nor_matplotlib_delays_the_first_step(tmp_path, trained):
+def test_neither_tfds_nor_matplotlib_delays_the_first_step():
     program = (
         "import sys, bpc_cli.records\n"
         "from bpc_cli.learning import train_chunk\n"
