@@ -39,7 +39,8 @@ seeds: $(READY) ## the README's table: five seeds at forward_energy_weight 1 and
 	$(VENV)/bin/bpc-train -m data=mnist forward_energy_weight=1,1e-3 seed=0,1,2,3,4 \
 		hydra.sweep.dir=outputs/seeds $(ARGS)
 
-wheel: $(READY)
+wheel: $(READY) ## without what an earlier build left, or configs since removed would be packed
+	rm -rf build
 	$(VENV)/bin/python -m build --wheel
 
 lock: ## needs uv; writes no index address
