@@ -4,6 +4,7 @@ import importlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -74,6 +75,8 @@ def save_curves(path: Path, lines: Sequence[dict], title: str) -> None:
     )
     losses.set(ylabel="loss (½ mean squared error)", yscale="log")
     energies.set(ylabel="energy per sample", yscale="log")
+    for axes in (losses, energies):
+        _label_log_axis_plainly(axes.yaxis)
     accuracies.set(ylabel="test accuracy (%)")
     for axes in (losses, energies, accuracies):
         axes.set_xlabel("iteration")
@@ -107,6 +110,18 @@ def save_confusion_matrix(
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set(xlabel="predicted class", ylabel="actual class", title=title)
     figure.savefig(path, dpi=120)
+
+
+def _label_log_axis_plainly(axis: Any) -> None:
+    """Write 0.01 instead of a formula, whose layout is half the time of drawing the curves."""
+    from matplotlib.ticker import LogFormatter
+
+    class PlainFormatter(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(PlainFormatter())
+    axis.set_minor_formatter(PlainFormatter(minor_thresholds=(2, 0.5)))
 
 
 def _column(lines: Sequence[dict], key: str) -> list[float]:

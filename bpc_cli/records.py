@@ -55,7 +55,6 @@ class Records:
     def outcome(self) -> Iterator[None]:
         """Write curves and summary at the end of a `with` block, however the training ended."""
         self.clock.end_start_up()
-        load_in_background()
         status = "failed"
         try:
             yield
@@ -112,6 +111,7 @@ class Records:
 
     def test_point(self, iteration: int, test: NetworkTest, state: TrainState) -> None:
         """Record a test: console line, metrics, sample grid, and the checkpoints last and best."""
+        is_first = self._final is None
         line = self._pending[-1]
         line |= {"test_accuracy": test.accuracy, "generation_error": test.generation_error}
         self._final = line
@@ -136,6 +136,8 @@ class Records:
             save_checkpoint(last, state, self._header(iteration))
             if is_best:
                 copy_checkpoint(last, self._run.checkpoints / "best.ckpt")
+        if is_first:
+            load_in_background()
 
     def _diverged(self, iteration: int, broken: list[str]) -> DivergedError:
         kept = "no checkpoint had been saved yet"
