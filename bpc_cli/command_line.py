@@ -1,5 +1,6 @@
 """From a command line to checked jobs: Hydra, one-line errors, exit codes."""
 
+import gc
 import importlib.metadata
 import importlib.resources
 import os
@@ -66,7 +67,7 @@ def run_command(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     register_schemas()
     failures: list[str] = []
-    began = psutil.Process().create_time()
+    began = _process_began()
     there_before: set[Path] = set()
     in_job = False
 
@@ -99,6 +100,8 @@ def run_command(
     except KeyboardInterrupt:
         _fail(command, "interrupted")
         sys.exit(INTERRUPTED)
+    finally:
+        gc.freeze()  # else Python looks for garbage among all of JAX's objects before it exits
     if failures:
         if {"-m", "--multirun"} & set(sys.argv[1:]):
             _fail(command, f"{len(failures)} job(s) failed: {'; '.join(failures)}")
@@ -117,6 +120,17 @@ def save_composed_config(config: Any, directory: Path) -> None:
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
     OmegaConf.save(OmegaConf.create({"hydra": job}), folder / "hydra.yaml")
     OmegaConf.save(job.overrides.task, folder / "overrides.yaml")
+
+
+def _process_began() -> float:
+    """Tell when this process was started, in seconds since the epoch."""
+    try:
+        # psutil counts from a boot time in whole seconds, which is up to one second off.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        after_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - after_boot)
+    except (OSError, AttributeError):
+        return psutil.Process().create_time()
 
 
 def _prepare_flags(command: str) -> None:
