@@ -19,15 +19,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bpc_cli.config import (
-    EvalConfig,
+from bpc_cli.checking import (
     check_config,
     explain_omegaconf_error,
-    option_fields,
-    register_schemas,
     unknown_choice,
     unknown_option,
 )
+from bpc_cli.config import EvalConfig, option_fields, register_schemas
 from bpc_cli.errors import UserError
 
 INTERRUPTED = 130

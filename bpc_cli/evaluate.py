@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bpc_cli.checking import check_config
 from bpc_cli.command_line import run_command
-from bpc_cli.config import EvalConfig, TrainConfig, check_config
+from bpc_cli.config import EvalConfig, TrainConfig
 from bpc_cli.errors import UserError
 
 # JAX is imported inside functions, so that completing or refusing a command line takes no time.

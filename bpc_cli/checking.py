@@ -1,0 +1,107 @@
+"""Checking a composed config: every type, range and combination, and one line for what is wrong."""
+
+import dataclasses
+import difflib
+import math
+import re
+import typing
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bpc_cli.config import TrainConfig, option_paths
+from bpc_cli.errors import UserError
+
+Config = TypeVar("Config")
+
+
+def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) -> Config:
+    """Turn a composed config into its schema's dataclass, every value checked.
+
+    Raises:
+        UserError: naming an unknown key, a wrong type, a missing value or one out of range.
+    """
+    try:
+        plain = (
+            OmegaConf.to_container(composed, resolve=True)
+            if isinstance(composed, DictConfig)
+            else composed
+        )
+        # Merging onto the schema also refuses what Hydra lets in by a leading '+'.
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    except OmegaConfBaseException as error:
+        raise UserError(explain_omegaconf_error(error, schema)) from error
+    assert isinstance(config, schema)
+    for path, field, value in _leaves(config):
+        _check_range(path, field.metadata, value)
+    if config_data := getattr(config, "data", None):
+        _check_data_name(config_data.name)
+    if isinstance(config, TrainConfig):
+        _check_combinations(config)
+    return config
+
+
+def explain_omegaconf_error(error: Exception, schema: type) -> str:
+    """Say in one line which option is wrong, and for an unknown one which are close to it."""
+    key = getattr(error, "full_key", None) or ""
+    first_line = str(error).strip().splitlines()[0]
+    if "not in" in first_line and key:
+        return unknown_option(str(key), schema)
+    if "missing mandatory value" in first_line.lower():
+        return f"{key} must be given"
+    return f"{key}: {first_line}" if key else first_line
+
+
+def unknown_option(key: str, schema: type) -> str:
+    """Say in one line that an option does not exist, and which ones are close to it."""
+    known = option_paths(schema)
+    close = difflib.get_close_matches(key, known, n=1)
+    if not close:
+        close = [path for path in known if path.split(".")[-1] == key.split(".")[-1]]
+    hint = f"; did you mean {' or '.join(close)}?" if close else "; --help lists all"
+    return f"unknown option '{key}'{hint}"
+
+
+def unknown_choice(what: str, name: str, known: Sequence[str]) -> str:
+    """Say in one line that a name is unknown, which one is close to it, and which are known."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown {what} '{name}'{hint} (known: {', '.join(known)})"
+
+
+def _leaves(config: Any, prefix: str = ""):
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field, value
+
+
+def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> None:
+    if limits["choices"] and value is not None and value not in limits["choices"]:
+        raise UserError(unknown_choice(path, str(value), limits["choices"]))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise UserError(f"{path} must be a finite number, not {value}")
+    if limits["at_least"] is not None and value < limits["at_least"]:
+        raise UserError(f"{path} must be at least {limits['at_least']}, not {value}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise UserError(f"{path} must be above {limits['above']}, not {value}")
+    if limits["at_most"] is not None and value > limits["at_most"]:
+        raise UserError(f"{path} must be at most {limits['at_most']}, not {value}")
+
+
+def _check_combinations(config: TrainConfig) -> None:
+    if config.forward_energy_weight == 0 and config.backward_energy_weight == 0:
+        raise UserError(
+            "forward_energy_weight and backward_energy_weight are both 0: nothing would be learnt"
+        )
+
+
+def _check_data_name(name: str) -> None:
+    if not re.fullmatch(r"\w+(/\w+)?", name, re.ASCII):
+        raise UserError(f"data.name must be a data set's name, not '{name}'")
