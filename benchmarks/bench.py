@@ -145,7 +145,8 @@ def compile_steps(
     rules = make_rules(1.0, 1.0, make_optimiser("sgd", 0.5), adam, n_inference_steps)
     sizes = tuple(layer_sizes_of({"width": width, "depth": depth}))
     state = make_state(jax.random.PRNGKey(0), sizes, "relu", adam)
-    batches = (images, labels, indices, pixel_scale(0.1307, 0.3081), rules)
+    scale = pixel_scale(0.1307, 0.3081)
+    batches = (images, labels, indices, np.int32(n_steps), scale, rules)
 
     def run() -> None:
         nonlocal state

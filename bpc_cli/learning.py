@@ -179,6 +179,7 @@ def train_chunk(
         UInt8[Array, "examples image"],
         Int[Array, " examples"],
         Int[Array, "steps batch"],
+        Int[Array, ""],
         PixelScale,
         Rules,
     ],
@@ -186,15 +187,20 @@ def train_chunk(
 ) -> tuple[TrainState, StepMetrics, Bool[Array, ""]]:
     """Run one compiled chunk of training steps; `state` is donated, so it cannot be used again.
 
+    How many of the rows of indices are trained on is an argument, so chunks of all lengths are one
+    program, and a step's bits do not depend on where chunks are cut.
+
     Args:
         batches: all training images as uint8, their labels as class numbers, one row of example
-            indices per step, the images' pixel scale, and the rules of a step.
+            indices per step, the number of steps to take (the first rows'), the images' pixel
+            scale, and the rules of a step.
         state: networks and optimiser states before the chunk.
 
     Returns:
-        The state after it, the metrics stacked over steps, and whether all weights are finite.
+        The state after it, the metrics stacked over steps (0 where no step was taken), and whether
+        all weights are finite.
     """
-    images, labels, indices, scale, rules = batches
+    images, labels, indices, n_steps, scale, rules = batches
     n_classes = state.generator.layers[0].weight.shape[1]
 
     def step(state, index):
@@ -206,11 +212,15 @@ def train_chunk(
 
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def array_step(arrays, index):
-        state, metrics = step(eqx.combine(arrays, static), index)
+    def array_step(i, carry):
+        arrays, metrics = carry
+        state, measured = step(eqx.combine(arrays, static), indices[i])
+        metrics = jax.tree.map(lambda column, value: column.at[i].set(value), metrics, measured)
         return eqx.filter(state, eqx.is_array), metrics
 
-    arrays, metrics = jax.lax.scan(array_step, arrays, indices)
+    empty = jnp.zeros(len(indices), jnp.result_type(float))
+    metrics = StepMetrics(**dict.fromkeys(StepMetrics.__annotations__, empty))
+    arrays, metrics = jax.lax.fori_loop(0, n_steps, array_step, (arrays, metrics))
     weights = jax.tree.leaves((arrays.generator, arrays.amortiser))
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in weights]).all()
     return eqx.combine(arrays, static), metrics, finite

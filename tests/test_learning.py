@@ -35,12 +35,36 @@ def test_a_chunk_is_its_steps_one_after_another(depth):
         label = jax.nn.one_hot(labels[index], 4)
         stepped, metrics = train_step(stepped, normalise(images[index], scale), label, rules)
         losses.append([float(metrics.gen_loss), float(metrics.amort_loss)])
-    chunked, metrics, finite = train_chunk((images, labels, indices, scale, rules), state)
+    chunked, metrics, finite = train_chunk(
+        (images, labels, indices, np.int32(len(indices)), scale, rules), state
+    )
     assert bool(finite)
     chunk_losses = np.stack([metrics.gen_loss, metrics.amort_loss], axis=1)
     np.testing.assert_allclose(chunk_losses, losses, rtol=1e-4)
     for a, b in zip(jax.tree.leaves(chunked), jax.tree.leaves(stepped), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 12, [12], [5, 7], [1, 2, 3, 6]])
+def test_a_steps_bits_do_not_depend_on_where_chunks_are_cut(lengths):
+    images, labels = small_data()
+    rows = np.random.default_rng(1).integers(0, 20, (12, 4), np.int32)
+
+    def train(lengths):
+        rules, state = setting()
+        begin, losses = 0, []
+        for length in lengths:
+            indices = np.zeros_like(rows)
+            indices[:length] = rows[begin : begin + length]
+            batches = (images, labels, indices, np.int32(length), pixel_scale(0.1, 0.3), rules)
+            state, metrics, _ = train_chunk(batches, state)
+            losses.append(metrics.energy_after[:length])
+            assert not metrics.energy_after[length:].any()
+            begin += length
+        return [*jax.tree.leaves(state), np.concatenate(losses)]
+
+    for a, b in zip(train(lengths), train([4, 4, 4]), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_losses_are_half_the_mean_square_before_the_update():
@@ -66,7 +90,7 @@ def test_sweeping_weights_rates_and_seeds_compiles_once():
         adam = make_optimiser("adam", param_lr)
         rules = make_rules(alpha_f, 1.0, make_optimiser("sgd", 0.5), adam, 1)
         state = make_state(jax.random.PRNGKey(seed), (4, 7, 9), "relu", adam)
-        train_chunk((images, labels, indices, scale, rules), state)
+        train_chunk((images, labels, indices, np.int32(len(indices)), scale, rules), state)
 
     def listen(event, _seconds, **_):
         if event.endswith("backend_compile_duration"):
@@ -85,7 +109,9 @@ def test_weights_that_overflow_are_reported():
     rules, state = setting(param_lr=1e38)
     images, labels = small_data()
     indices = np.zeros((4, 4), np.int32)
-    *_, finite = train_chunk((images, labels, indices, pixel_scale(0.1, 0.3), rules), state)
+    *_, finite = train_chunk(
+        (images, labels, indices, np.int32(len(indices)), pixel_scale(0.1, 0.3), rules), state
+    )
     assert not bool(finite)
 
 
@@ -93,7 +119,9 @@ def test_learning_lowers_both_losses():
     rules, state = setting(param_lr=1e-2)
     images, labels = small_data()
     indices = np.tile(np.arange(20, dtype=np.int32), (200, 1))
-    _, metrics, _ = train_chunk((images, labels, indices, pixel_scale(0.1, 0.3), rules), state)
+    _, metrics, _ = train_chunk(
+        (images, labels, indices, np.int32(len(indices)), pixel_scale(0.1, 0.3), rules), state
+    )
     assert metrics.gen_loss[-1] < 0.9 * metrics.gen_loss[0]
     assert metrics.amort_loss[-1] < 0.9 * metrics.amort_loss[0]
 
@@ -114,7 +142,7 @@ def test_a_compiled_step_holds_no_product_twice():
     rules, state = setting(depth=3, n_steps=4)
     images, labels = small_data()
     indices = jnp.zeros((3, 4), jnp.int32)
-    batches = (images, labels, indices, pixel_scale(0.1, 0.3), rules)
+    batches = (images, labels, indices, np.int32(len(indices)), pixel_scale(0.1, 0.3), rules)
     program = train_chunk.lower(batches, state).compile().compiled.as_text()
     products = [line for line in program.splitlines() if " dot(" in line]
     assert len(products) <= 3 + 3 + 1 + (4 + 4) + 4 + 6

@@ -139,7 +139,9 @@ def test_the_published_example_on_mnist(weight, suffix, mnist_archives):
     scale, rules, state = pixel_scale(0.1307, 0.3081), example_rules(weight), example_state()
     gen_loss, amort_loss, accuracies = [], [], []
     for indices in np.split(figures["batch_indices"].astype(np.int32), 6):
-        state, metrics, finite = train_chunk((images, labels, indices, scale, rules), state)
+        state, metrics, finite = train_chunk(
+            (images, labels, indices, np.int32(len(indices)), scale, rules), state
+        )
         assert finite
         gen_loss.append(metrics.gen_loss)
         amort_loss.append(metrics.amort_loss)
