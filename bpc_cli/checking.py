@@ -1,17 +1,20 @@
 """Checking a composed config: every type, range and combination, and one line for what is wrong."""
 
+import copy
 import dataclasses
 import difflib
+import json
 import math
 import re
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bpc_cli.config import TrainConfig, option_paths
+from bpc_cli.config import TrainConfig, checkpoint_distance, option_fields, option_paths
 from bpc_cli.errors import UserError
 
 Config = TypeVar("Config")
@@ -41,6 +44,46 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
     if isinstance(config, TrainConfig):
         _check_combinations(config)
     return config
+
+
+def check_saved_config(saved: object, path: Path) -> TrainConfig:
+    """Check the config that a checkpoint was saved with, like a new one.
+
+    Options that did not exist then are taken as what runs did before them.
+
+    Raises:
+        UserError: naming the checkpoint, if it holds no config that can be used.
+    """
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} holds no config")
+    if "${" in json.dumps(saved):  # what is saved has been resolved, so it asks for nothing
+        raise UserError(f"{path} holds a config that refers to other places")
+    complete = copy.deepcopy(saved)
+    for option, field in option_fields(TrainConfig):
+        if field.metadata["before"] != MISSING:
+            complete.setdefault(option, field.metadata["before"])
+    try:
+        return check_config(complete, TrainConfig)
+    except UserError as error:
+        raise UserError(f"{path} holds a config that cannot be used: {error}") from error
+
+
+def changed_options(earlier: TrainConfig, now: TrainConfig) -> list[str]:
+    """List the options that two runs differ in and that may not change when one goes on.
+
+    The number of iterations may change, unless a learning rate's schedule is stretched over it.
+    """
+    stretched = now.optim.param_schedule is not None and not (
+        {"decay_steps", "transition_steps"} & now.optim.param_schedule_args.keys()
+    )
+    listed = []
+    for (option, field, then), (*_, value) in zip(_leaves(earlier), _leaves(now), strict=True):
+        may_change = field.metadata["may_change"] and not (
+            stretched and option in ("n_train_iters", "n_epochs")
+        )
+        if value != then and not may_change:
+            listed.append(f"{option} (was {then}, now {value})")
+    return listed
 
 
 def explain_omegaconf_error(error: Exception, schema: type) -> str:
@@ -96,6 +139,13 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
 
 
 def _check_combinations(config: TrainConfig) -> None:
+    try:
+        checkpoint_distance(config)
+    except ValueError as error:
+        raise UserError(
+            "checkpoint_every must be a number of iterations (100) or of seconds (60s), "
+            f"not {config.checkpoint_every}"
+        ) from error
     if config.forward_energy_weight == 0 and config.backward_energy_weight == 0:
         raise UserError(
             "forward_energy_weight and backward_energy_weight are both 0: nothing would be learnt"

@@ -83,10 +83,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: if the file is missing, is no checkpoint, is of a newer format, or is damaged.
     """
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"there is no checkpoint at {path}") from error
+    if not path.is_file():  # a pipe or a device would never end
+        raise UserError(f"there is no checkpoint at {path}")
+    content = path.read_bytes()
     first_line, newline, _ = content[:_FIRST_LINE_BYTES].partition(b"\n")
     words = first_line.split(b" ")
     if words[0] != _MAGIC:
@@ -154,9 +153,37 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def find_checkpoint(path: Path, which: str) -> Path:
-    """Turn a run directory or a checkpoint file into the path of a checkpoint file."""
-    return path / "checkpoints" / f"{which}.ckpt" if path.is_dir() else path
+def open_checkpoint(path: Path, which: str = "last") -> tuple[Checkpoint, str | None]:
+    """Read a checkpoint file, or the one that a run directory has under a name.
+
+    Where `last` cannot be read, the newest one that can stands in for it.
+
+    Returns:
+        The checkpoint, and a line of warning if it is not the one that was asked for.
+
+    Raises:
+        UserError: if there is none, or none that is whole.
+    """
+    if not path.is_dir():
+        return read_checkpoint(path), None
+    wanted = path / "checkpoints" / f"{which}.ckpt"
+    try:
+        return _read_inside(path, wanted), None
+    except UserError:
+        if which != "last":
+            raise
+        newest = None
+        for candidate in sorted(wanted.parent.glob("*.ckpt")):
+            with contextlib.suppress(UserError):
+                checkpoint = _read_inside(path, candidate)
+                if newest is None or checkpoint.header["iteration"] > newest.header["iteration"]:
+                    newest = checkpoint
+        if newest is None:
+            raise
+        return newest, (
+            f"{wanted} is missing or damaged: this is {newest.path.name}, of iteration "
+            f"{newest.header['iteration']}"
+        )
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -187,6 +214,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read_inside(directory: Path, path: Path) -> Checkpoint:
+    if directory.resolve() not in path.resolve().parents:
+        raise UserError(f"{path} leads out of its run directory: copy the file there")
+    return read_checkpoint(path)
 
 
 def _is_array(leaf: Any) -> bool:
@@ -229,4 +262,6 @@ def _parse_header(encoded: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     wanted = {"config", "iteration", "arrays", "payload_bytes", "payload_sha256"}
-    return header if isinstance(header, dict) and wanted <= header.keys() else None
+    if not isinstance(header, dict) or not wanted <= header.keys():
+        return None
+    return header if type(header["iteration"]) is int else None

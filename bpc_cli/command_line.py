@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.resources
 import os
 import re
+import signal
 import sys
 import textwrap
 import time
@@ -16,6 +17,7 @@ import hydra
 import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,12 +30,15 @@ from bpc_cli.checking import (
 from bpc_cli.config import EvalConfig, option_fields, register_schemas
 from bpc_cli.errors import UserError
 
-INTERRUPTED = 130
 _FLAGS = {
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
 _GROUPS = ("model", "optim", "inference", "data", "experiment")
+
+
+class _EndOfSweep(BaseException):
+    """Passes through Hydra, which goes on to the next job after an Exception."""
 
 
 def run_command(
@@ -65,6 +70,7 @@ def run_command(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     register_schemas()
     failures: list[str] = []
+    go_on: list[str] = []
     began = _process_began()
     there_before: set[Path] = set()
     in_job = False
@@ -80,6 +86,11 @@ def run_command(
                 raise
             failures.append(f"{os.path.relpath(directory)}: {_one_line(error)}")
             _fail(command, _one_line(error))
+            if isinstance(error, UserError) and error.ends_sweep:
+                raise _EndOfSweep from error
+        except KeyboardInterrupt:
+            go_on.append(_how_to_go_on(directory))
+            raise
         finally:
             _remove_what_hydra_made(directory, there_before)
             began = time.time()
@@ -95,9 +106,11 @@ def run_command(
             raise
         _fail(command, _explain(error, schema))
         sys.exit(1)
-    except KeyboardInterrupt:
-        _fail(command, "interrupted")
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        _fail(command, "; ".join(["interrupted", *go_on]))
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
+    except _EndOfSweep:
+        pass
     finally:
         gc.freeze()  # else Python looks for garbage among all of JAX's objects before it exits
     if failures:
@@ -118,6 +131,17 @@ def save_composed_config(config: Any, directory: Path) -> None:
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
     OmegaConf.save(OmegaConf.create({"hydra": job}), folder / "hydra.yaml")
     OmegaConf.save(job.overrides.task, folder / "overrides.yaml")
+
+
+def _how_to_go_on(directory: Path) -> str:
+    """Say what to add to a command whose job was interrupted, if it left anything."""
+    if not directory.exists() or not any(directory.iterdir()):
+        return "nothing had been saved"
+    job = HydraConfig.get()
+    option, chosen = "hydra.run.dir", directory
+    if job.mode == RunMode.MULTIRUN:
+        option, chosen = "hydra.sweep.dir", Path(job.sweep.dir)
+    return f"the same command with {option}={os.path.relpath(chosen)} goes on"
 
 
 def _process_began() -> float:

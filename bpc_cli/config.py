@@ -5,6 +5,8 @@ entry points nothing sees a config.
 """
 
 import dataclasses
+import math
+import re
 import typing
 from typing import Any
 
@@ -21,8 +23,14 @@ def option(
     at_most: float | None = None,
     choices: tuple[str, ...] = (),
     takes_any_keys: bool = False,
+    may_change: bool = False,
+    before: Any = MISSING,
 ) -> Any:
-    """Declare an option: its explanation, unit, and range; None is checked by its type alone."""
+    """Declare an option: its explanation, unit, and range; None is checked by its type alone.
+
+    `may_change` says that a run may go on with another value. `before` is what runs did before the
+    option existed, so that what they saved can be read.
+    """
     metadata = {
         "help": help,
         "unit": unit,
@@ -31,6 +39,8 @@ def option(
         "at_most": at_most,
         "choices": choices,
         "takes_any_keys": takes_any_keys,
+        "may_change": may_change,
+        "before": before,
     }
     return dataclasses.field(default=MISSING, metadata=metadata)
 
@@ -100,9 +110,12 @@ class InferenceConfig:
 @dataclasses.dataclass
 class DataConfig:
     name: str = option("auto, digits, or a TFDS data set (mnist, fashion_mnist, kmnist, …)")
-    dir: str | None = option("TFDS's data directory; null: $TFDS_DATA_DIR or ~/tensorflow_datasets")
+    dir: str | None = option(
+        "TFDS's data directory; null: $TFDS_DATA_DIR or ~/tensorflow_datasets", may_change=True
+    )
     archive_dir: str | None = option(
-        "folder with the data set's four original .gz archives, instead of a download"
+        "folder with the data set's four original .gz archives, instead of a download",
+        may_change=True,
     )
     mean: float = option("subtracted from pixels in [0, 1]", "[0, 1] pixels")
     std: float = option("divides pixels in [0, 1] after that", "[0, 1] pixels", above=0)
@@ -111,7 +124,7 @@ class DataConfig:
 @dataclasses.dataclass
 class ComputeConfig:
     compilation_cache: bool = option(
-        "keep compiled programs in $BPC_CACHE_DIR or the user's cache directory"
+        "keep compiled programs in $BPC_CACHE_DIR or the user's cache directory", may_change=True
     )
     matmul_precision: str | None = option(
         "jax.default_matmul_precision; null: JAX's default, full float32 on CPU and TF32 on recent "
@@ -123,19 +136,47 @@ class ComputeConfig:
 @dataclasses.dataclass
 class TrainConfig:
     seed: int = option("fixes initial weights and batch order", at_least=0, at_most=2**32 - 1)
-    n_train_iters: int = option("training iterations", "iterations", at_least=1)
+    n_train_iters: int = option("training iterations", "iterations", at_least=1, may_change=True)
     n_epochs: int | None = option(
         "passes over the training set; replaces n_train_iters unless null",
         "epochs",
         at_least=1,
+        may_change=True,
     )
     batch_size: int = option("images per training step", "images", at_least=1)
     test_every: int = option(
         "distance of test points, at which accuracy, samples and a checkpoint are taken",
         "iterations",
         at_least=1,
+        may_change=True,
     )
-    log_every: int = option("distance of lines in metrics.jsonl", "iterations", at_least=1)
+    log_every: int = option(
+        "distance of lines in metrics.jsonl", "iterations", at_least=1, may_change=True
+    )
+    checkpoint_every: str = option(
+        "most that a kill can lose, beside test points: iterations (100), or seconds (60s)",
+        may_change=True,
+        before="60s",
+    )
+    keep_every: int | None = option(
+        "distance of checkpoints that are kept; null: only last, previous and best",
+        "iterations",
+        at_least=1,
+        may_change=True,
+        before=None,
+    )
+    resume: str | None = option(
+        "a run directory or checkpoint to go on from, in a new directory; a run directory that is "
+        "given again goes on by itself",
+        may_change=True,
+        before=None,
+    )
+    on_divergence: str = option(
+        "what a loss that is not finite ends: this run and its sweep, or this run alone",
+        choices=("stop", "continue_sweep"),
+        may_change=True,
+        before="continue_sweep",
+    )
     forward_energy_weight: float = option(
         "alpha_f, the weight of the generator's prediction errors", at_least=0
     )
@@ -190,6 +231,23 @@ def option_fields(schema: type, prefix: str = "") -> list[tuple[str, dataclasses
         else:
             listed.append((path, field))
     return listed
+
+
+def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:
+    """Resolve `checkpoint_every` to a number of iterations, or of seconds.
+
+    Returns:
+        Iterations or None, and seconds or infinity.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)s", config.checkpoint_every, re.ASCII):
+        return None, float(match[1])
+    iterations = int(config.checkpoint_every)
+    if iterations < 1:
+        raise ValueError("not even one iteration")
+    return iterations, math.inf
 
 
 def n_inference_steps(config: TrainConfig) -> int:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bpc_cli.checking import check_config
+from bpc_cli.checking import check_saved_config
 from bpc_cli.command_line import run_command
 from bpc_cli.config import EvalConfig, TrainConfig
 from bpc_cli.errors import UserError
@@ -39,7 +39,7 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
     """
     import jax.numpy as jnp
 
-    from bpc_cli.checkpoint import find_checkpoint, read_checkpoint
+    from bpc_cli.checkpoint import open_checkpoint
     from bpc_cli.compilation import configure_jax
     from bpc_cli.images import pixel_scale
     from bpc_cli.metrics import class_means, confusion_matrix, evaluate_networks, per_class_accuracy
@@ -49,9 +49,8 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
     if (directory / _METRICS).exists():
         raise UserError(f"{directory} already holds an evaluation: choose another hydra.run.dir")
     configure_jax(**dataclasses.asdict(config.compute))
-    path = find_checkpoint(Path(config.checkpoint).expanduser(), config.which)
-    checkpoint = read_checkpoint(path)
-    trained = training_config(checkpoint)
+    checkpoint, warning = open_checkpoint(Path(config.checkpoint).expanduser(), config.which)
+    trained = check_saved_config(checkpoint.header["config"], checkpoint.path)
     generator, amortiser = restore_networks(checkpoint, trained)
     dataset = load_test_set(config, checkpoint)
     test = evaluate_networks(
@@ -64,7 +63,7 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
     )
     confusion = confusion_matrix(test.predicted, dataset.test_labels, dataset.n_classes)
     metrics = {
-        "checkpoint": str(path),
+        "checkpoint": str(checkpoint.path),
         "iteration": checkpoint.header["iteration"],
         "data_set": dataset.name,
         "test_examples": len(dataset.test_images),
@@ -89,23 +88,9 @@ def evaluate(config: EvalConfig, directory: Path, began: float) -> None:
     )
     print(_table(metrics))
     print(f"metrics.json, confusion.png and samples.png are in {os.path.relpath(directory)}")
-    if dataset.fallback:
-        print(f"WARNING: {dataset.fallback}")
-
-
-def training_config(checkpoint: "Checkpoint") -> TrainConfig:
-    """Read the config that a checkpoint's network was trained with, checked like a new one.
-
-    Raises:
-        UserError: if the header holds none.
-    """
-    config = checkpoint.header["config"]
-    if not isinstance(config, dict):
-        raise UserError(f"{checkpoint.path} holds no config")
-    try:
-        return check_config(config, TrainConfig)
-    except UserError as error:
-        raise UserError(f"{checkpoint.path} holds a config that cannot be used: {error}") from error
+    for line in (warning, dataset.fallback):
+        if line:
+            print(f"WARNING: {line}")
 
 
 def restore_networks(

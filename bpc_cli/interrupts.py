@@ -1,41 +1,69 @@
-"""Ctrl-C during training: finish what is running, keep it, and stop."""
+"""Signals during training: finish the running chunk, save, and stop."""
 
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-_NOTICE = b"stopping at the next test point; Ctrl-C again stops at once\n"
+# Ctrl-C, a cluster's end of a job, and what Slurm sends before a time-out.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked to stop, and what was running has been finished.
+
+    Args:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopRequest:
+    """Whether a signal has asked to stop."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+    def obey(self) -> None:
+        """Raise Stopped if a signal has asked to stop."""
+        if self.number is not None:
+            raise Stopped(self.number)
 
 
 @contextlib.contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], None]]:
-    """Hold the first SIGINT of a `with` block back; a second one ends the process as usual.
+def deferred_signals() -> Iterator[StopRequest]:
+    """Hold back the first signal of a `with` block; a second one ends the process at once.
 
-    Raised at once, KeyboardInterrupt can land in a finaliser or a callback, where Python drops it.
+    Raised at once, an exception can land in a finaliser or a callback, where Python drops it.
 
     Yields:
-        A function that raises KeyboardInterrupt if a SIGINT has been held back.
+        What becomes true when a signal has been held back.
     """
-    held = False
-
-    def hold(_signal: int, _frame: object) -> None:
-        nonlocal held
-        held = True
-        signal.signal(signal.SIGINT, previous)
-        os.write(sys.stderr.fileno(), _NOTICE)
-
-    def raise_if_held() -> None:
-        if held:
-            raise KeyboardInterrupt
-
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield raise_if_held  # only the main thread may handle signals
+        yield request  # only the main thread may handle signals
         return
-    previous = signal.signal(signal.SIGINT, hold)
+
+    def hold(number: int, _frame: object) -> None:
+        request.number = number
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        name = signal.Signals(number).name
+        notice = f"{name}: saving and stopping; a second signal stops at once\n"
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), notice.encode())
+
+    previous = {each: signal.signal(each, hold) for each in SIGNALS}
     try:
-        yield raise_if_held
+        yield request
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for each, handler in previous.items():
+            signal.signal(each, handler)

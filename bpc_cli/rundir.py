@@ -1,60 +1,111 @@
-"""What a run leaves on disk: its log, its metrics lines, its summary."""
+"""What a run leaves on disk, one process at a time: its log, its metrics lines, its summary."""
 
+import contextlib
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
 from bpc_cli.checkpoint import write_atomically
 from bpc_cli.errors import UserError
+from bpc_cli.locks import locked
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+_LOG = "train.log"
+_LOCK = ".lock"
+_OURS = (METRICS, SUMMARY, _LOG, _LOCK, "curves.png", "checkpoints", "samples", ".hydra")
 
 
-def refuse_taken(path: Path) -> None:
-    """Refuse a directory that already holds a run.
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes out of a run directory for a `with` block.
+
+    A directory in which nothing has been left is left empty.
 
     Raises:
-        UserError: if it does, saying whether that run is finished.
+        UserError: if another process is at work in it, naming that, or a link leads out of it.
+        OSError: if it cannot be made or written.
     """
-    if (path / METRICS).exists():
-        state = "a finished" if _is_finished(path) else "an unfinished"
+
+    def refuse(owner: str) -> NoReturn:
         raise UserError(
-            f"{path} already holds {state} run: choose another hydra.run.dir, or remove it"
+            f"{path} is in use by {owner}: wait for it, or choose another hydra.run.dir"
         )
+
+    path.mkdir(parents=True, exist_ok=True)
+    refuse_links_out(path)
+    lock = path / _LOCK
+    with locked(lock, refuse):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if os.listdir(path) == [_LOCK]:
+                    lock.unlink()
+
+
+def refuse_links_out(path: Path) -> None:
+    """Refuse a run directory with a link that leads out of it, as one from a stranger may have.
+
+    Raises:
+        UserError: naming the link.
+    """
+    inside = os.path.realpath(path)
+    ours = [path / name for name in _OURS]
+    for entry in ours + [child for folder in ours for child in folder.glob("*")]:
+        if not os.path.realpath(entry).startswith(inside + os.sep):
+            raise UserError(f"{entry} is a link that leads out of its run directory: remove it")
+
+
+def is_finished(path: Path) -> bool:
+    """Tell whether a directory holds a run that ended as planned."""
+    try:
+        return json.loads((path / SUMMARY).read_text()).get("status") == "finished"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 class RunDirectory:
-    """A run's directory, claimed by making its metrics file.
+    """A run's directory, open for writing; its caller has claimed it.
 
     Args:
-        path: the directory, made if missing.
-        log_name: the log's file name in it.
+        path: the directory.
+        earlier_metrics: the file whose first lines are the run's own so far.
+        earlier_bytes: how much of it; the rest is forgotten.
 
     Raises:
-        UserError: if the directory already holds a run.
+        OSError: if it cannot be written.
     """
 
-    def __init__(self, path: Path, log_name: str):
-        path.mkdir(parents=True, exist_ok=True)
-        try:
-            self._metrics = (path / METRICS).open("x")
-        except FileExistsError as error:
-            refuse_taken(path)
-            raise UserError(f"{path} has just been taken by another run") from error
+    def __init__(
+        self,
+        path: Path,
+        earlier_metrics: Path | None = None,
+        earlier_bytes: int = 0,
+    ):
         self.path = path
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.samples.mkdir(exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
-        self._logger = _make_logger(path / log_name)
+        for folder in (path, self.samples, self.checkpoints):
+            for unfinished in folder.glob(".*.????????.tmp"):  # of a process that was killed
+                unfinished.unlink()
+        (path / SUMMARY).unlink(missing_ok=True)
+        if earlier_metrics is not None and earlier_metrics != path / METRICS:
+            with earlier_metrics.open("rb") as file:
+                write_atomically(path / METRICS, file.read(earlier_bytes))
+        self._metrics = (path / METRICS).open("ab", buffering=0)
+        self._metrics.truncate(earlier_bytes)
+        self._logger = _make_logger(path / _LOG)
 
     def __enter__(self) -> "RunDirectory":
         return self
@@ -63,7 +114,8 @@ class RunDirectory:
         self._metrics.close()
         for handler in list(self._logger.handlers):
             self._logger.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):
+                handler.close()
 
     def say(self, line: str) -> None:
         """Write a line to the console and to the log."""
@@ -74,18 +126,53 @@ class RunDirectory:
         self._logger.warning("WARNING: %s", line)
 
     def log_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Append objects to the metrics file, a line each; NaN and infinity become null."""
-        for line in lines:
-            self._metrics.write(json.dumps(finite_or_null(line), allow_nan=False) + "\n")
-        self._metrics.flush()
+        """Append objects to the metrics file, a line each; NaN and infinity become null.
+
+        Raises:
+            OSError: if they cannot be written; the file is then as it was.
+        """
+        encoded = "".join(
+            json.dumps(finite_or_null(line), allow_nan=False) + "\n" for line in lines
+        )
+        before, rest = self.metrics_bytes, memoryview(encoded.encode())
+        try:
+            while rest:
+                rest = rest[self._metrics.write(rest) :]
+        except OSError as error:
+            self._metrics.truncate(before)
+            error.filename = str(self.path / METRICS)
+            raise
+
+    def sync_metrics(self) -> int:
+        """Make the metrics lines so far last through a power cut; return their number of bytes."""
+        os.fsync(self._metrics.fileno())
+        return self.metrics_bytes
+
+    @property
+    def metrics_bytes(self) -> int:
+        """The size of the metrics file."""
+        return os.fstat(self._metrics.fileno()).st_size
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the run's summary, replacing an earlier one."""
         write_json(self.path / SUMMARY, summary)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Read back every line of the metrics file."""
-        return [json.loads(line) for line in (self.path / METRICS).read_text().splitlines()]
+        """Read back every line of the metrics file.
+
+        Raises:
+            UserError: if one is not a line of metrics.
+        """
+        path = self.path / METRICS
+        try:
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            for line in lines:
+                figures = [line["test_accuracy"], line["generation_error"]]
+                if figures != [None, None] and not all(isinstance(x, float) for x in figures):
+                    raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{path} is damaged: choose another hydra.run.dir") from error
+        return lines
 
 
 class _ConsoleHandler(logging.Handler):
@@ -94,6 +181,13 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves incomplete, without a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -138,14 +232,7 @@ def _make_logger(path: Path) -> logging.Logger:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     console = _ConsoleHandler()
-    file = logging.FileHandler(path)
+    file = _LogFile(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.handlers = [console, file]
     return logger
-
-
-def _is_finished(path: Path) -> bool:
-    try:
-        return json.loads((path / SUMMARY).read_text()).get("status") == "finished"
-    except (OSError, ValueError, AttributeError):
-        return False

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 
@@ -45,6 +46,13 @@ class PhaseClock:
     def end_start_up(self) -> None:
         """Count everything so far, less compiling, as start-up."""
         self.seconds["start_up"] = self.elapsed - self.seconds["compile"]
+
+    def add_earlier(self, seconds: Mapping[str, Any]) -> None:
+        """Count what earlier processes of the same run spent, by phase and in `total`."""
+        earlier = {k: float(v) for k, v in seconds.items() if isinstance(v, int | float)}
+        for phase in _PHASES:
+            self.seconds[phase] += earlier.get(phase, 0.0)
+        self._began -= earlier.get("total", 0.0)
 
     def __enter__(self) -> "PhaseClock":
         return self

@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpc_cli.command_line import run_command, save_composed_config
-from bpc_cli.config import TrainConfig, n_inference_steps
+from bpc_cli.config import TrainConfig, checkpoint_distance, n_inference_steps
 from bpc_cli.errors import UserError
 
 # JAX is imported inside functions, so that completing or refusing a command line takes no time.
@@ -31,38 +32,49 @@ def main() -> None:
 
 
 def train(config: TrainConfig, directory: Path, began: float) -> None:
-    """Train one network as a config says, and leave a run directory.
+    """Train one network as a config says, and leave a run directory; go on where one was left.
 
     Raises:
         UserError: if the config cannot be run (nothing is left behind then), or if the training
             diverges (the run directory then holds everything up to that iteration).
     """
     with garbage_left_alone():
+        from bpc_cli.checkpoint import restore
         from bpc_cli.compilation import configure_jax
         from bpc_cli.data import load_dataset
-        from bpc_cli.records import Records
-        from bpc_cli.rundir import RunDirectory, refuse_taken
+        from bpc_cli.records import Records, device_kind, software_versions
+        from bpc_cli.resume import check_fit, find_start
+        from bpc_cli.rundir import RunDirectory, claimed, is_finished
         from bpc_cli.timing import PhaseClock
 
-    refuse_taken(directory)
     configure_jax(**dataclasses.asdict(config.compute))
-    with PhaseClock(began) as clock:
+    with claimed(directory), PhaseClock(began) as clock:
         with garbage_left_alone():
+            start = find_start(directory, config)
             dataset = load_dataset(
                 config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir
             )
+            other_software = check_fit(start, dataset.name, software_versions(), device_kind())
             n_iters = n_iterations(config, len(dataset.train_images))
+            refuse_fewer_iterations(n_iters, start.iteration)
+            if start.iteration == n_iters and is_finished(directory):
+                print(f"{os.path.relpath(directory)} holds this run, finished: nothing to do")
+                return
             refuse_what_exceeds_memory(config, dataset)
             rules, state = set_up(config, n_iters, dataset)
-        with RunDirectory(directory, "train.log") as run:
+            if start.checkpoint is not None:
+                state = restore(start.checkpoint, state)
+        with RunDirectory(directory, start.metrics, start.metrics_bytes) as run:
             save_composed_config(config, directory)
-            if dataset.fallback:
-                run.warn(dataset.fallback)
-            train_and_record(
-                config, n_iters, dataset, rules, state, Records(run, clock, config, dataset)
-            )
-            if dataset.fallback:
-                run.warn(dataset.fallback)
+            warnings = [dataset.fallback] if dataset.fallback else []
+            for line in start.notices:
+                run.say(line)
+            for line in [*warnings, *other_software]:
+                run.warn(line)
+            records = Records(run, clock, config, dataset, start)
+            train_and_record(config, n_iters, dataset, rules, state, start.iteration, records)
+            for line in warnings:
+                run.warn(line)
 
 
 def train_and_record(
@@ -71,43 +83,67 @@ def train_and_record(
     dataset: "Dataset",
     rules: "Rules",
     state: "TrainState",
+    iteration: int,
     records: "Records",
 ) -> None:
-    """Train chunk by chunk, and record a test point after each."""
+    """Train chunk by chunk after `iteration`, and record test points and checkpoints."""
     import jax
+    import numpy as np
     from tqdm import tqdm
 
     from bpc_cli.data import batch_indices
     from bpc_cli.images import pixel_scale
-    from bpc_cli.interrupts import deferred_interrupts
+    from bpc_cli.interrupts import deferred_signals
     from bpc_cli.learning import train_chunk
     from bpc_cli.metrics import class_means, evaluate_networks
+    from bpc_cli.pacing import chunk_capacity, next_stop
 
     scale = pixel_scale(config.data.mean, config.data.std)
     train_images, train_labels, test_images = jax.device_put(
         (dataset.train_images, dataset.train_labels, dataset.test_images)
     )
     means = class_means(dataset.test_images, dataset.test_labels, dataset.n_classes)
-    progress = tqdm(total=n_iters, disable=None, leave=False, unit="it")
-    with records.outcome(), progress, deferred_interrupts() as raise_if_interrupted:
-        for first, last in chunks(n_iters, config.test_every):
+    capacity = chunk_capacity(n_iters, config.test_every)
+    stops = [config.test_every, config.keep_every, checkpoint_distance(config)[0]]
+    stops = [every for every in stops if every is not None]
+    seconds_per_step = None
+    progress = tqdm(total=n_iters, initial=iteration, disable=None, leave=False, unit="it")
+    with records.outcome(), progress, deferred_signals() as stop_request:
+        while iteration < n_iters:
+            first = iteration + 1
+            iteration = next_stop(iteration, n_iters, stops, capacity, seconds_per_step)
+            n_steps, trained = iteration - first + 1, records.clock.seconds["train"]
             with records.clock.phase("train"):
-                indices = jax.numpy.asarray(
-                    batch_indices(
-                        config.seed, first, last, len(dataset.train_images), config.batch_size
+                indices = np.zeros((capacity, config.batch_size), np.int32)
+                indices[:n_steps] = batch_indices(
+                    config.seed, first, iteration, len(dataset.train_images), config.batch_size
+                )
+                batches = (
+                    train_images,
+                    train_labels,
+                    *jax.device_put((indices, np.int32(n_steps))),
+                    scale,
+                    rules,
+                )
+                state, metrics, finite = jax.block_until_ready(train_chunk(batches, state))
+            seconds_per_step = (records.clock.seconds["train"] - trained) / n_steps
+            test = iteration % config.test_every == 0 or iteration == n_iters
+            records.steps(first, iteration, metrics, weights_are_finite=bool(finite), test=test)
+            if test:
+                with records.clock.phase("evaluate"):
+                    tested = evaluate_networks(
+                        state.generator,
+                        state.amortiser,
+                        test_images,
+                        dataset.test_labels,
+                        means,
+                        scale,
                     )
-                )
-                state, metrics, finite = jax.block_until_ready(
-                    train_chunk((train_images, train_labels, indices, scale, rules), state)
-                )
-            records.steps(first, metrics, weights_are_finite=bool(finite))
-            with records.clock.phase("evaluate"):
-                test = evaluate_networks(
-                    state.generator, state.amortiser, test_images, dataset.test_labels, means, scale
-                )
-            records.test_point(last, test, state)
-            progress.update(last - first + 1)
-            raise_if_interrupted()
+                records.test_point(iteration, tested, state)
+            elif stop_request or records.checkpoint_is_due(iteration):
+                records.checkpoint(iteration, state)
+            progress.update(n_steps)
+            stop_request.obey()
 
 
 @contextlib.contextmanager
@@ -123,12 +159,6 @@ def garbage_left_alone() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def chunks(n_iters: int, test_every: int) -> Iterator[tuple[int, int]]:
-    """Split iterations 1 … n_iters at the test points: every `test_every`, and the last."""
-    for first in range(1, n_iters + 1, test_every):
-        yield first, min(first + test_every - 1, n_iters)
 
 
 def set_up(config: TrainConfig, n_iters: int, dataset: "Dataset") -> tuple["Rules", "TrainState"]:
@@ -195,6 +225,19 @@ def n_iterations(config: TrainConfig, n_examples: int) -> int:
     if config.n_epochs is None:
         return config.n_train_iters
     return config.n_epochs * (n_examples // config.batch_size)
+
+
+def refuse_fewer_iterations(n_iters: int, done: int) -> None:
+    """Refuse to end a run before where it has got to.
+
+    Raises:
+        UserError: if it has done more iterations than are wanted.
+    """
+    if done > n_iters:
+        raise UserError(
+            f"{n_iters} iterations are wanted, and {done} are done: choose a larger n_train_iters, "
+            "or another hydra.run.dir"
+        )
 
 
 def refuse_what_exceeds_memory(config: TrainConfig, dataset: "Dataset") -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 
 from bpc_cli.checkpoint import (
     copy_checkpoint,
-    find_checkpoint,
+    open_checkpoint,
     read_checkpoint,
     restore,
     save_checkpoint,
@@ -138,6 +139,51 @@ def test_a_copy_is_not_changed_by_the_next_save(saved, tmp_path):
     assert best.read_bytes() == before != saved.read_bytes()
 
 
-def test_a_run_directory_stands_for_its_checkpoint(tmp_path):
-    assert find_checkpoint(tmp_path, "best") == tmp_path / "checkpoints" / "best.ckpt"
-    assert find_checkpoint(tmp_path / "x.ckpt", "best") == tmp_path / "x.ckpt"
+@pytest.fixture
+def run_directory(tmp_path):
+    """A run directory with checkpoints of iterations 10 (previous), 20 (best) and 30 (last)."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name, iteration in (("previous", 10), ("best", 20), ("last", 30)):
+        save_checkpoint(folder / f"{name}.ckpt", some_state(), HEADER | {"iteration": iteration})
+    return tmp_path / "run"
+
+
+def test_a_run_directory_stands_for_its_checkpoint(run_directory):
+    for which, iteration in (("last", 30), ("best", 20)):
+        checkpoint, warning = open_checkpoint(run_directory, which)
+        assert (checkpoint.header["iteration"], warning) == (iteration, None)
+    by_file, _ = open_checkpoint(run_directory / "checkpoints" / "previous.ckpt")
+    assert by_file.header["iteration"] == 10
+
+
+def test_the_newest_good_checkpoint_stands_in_for_a_damaged_last(run_directory):
+    folder = run_directory / "checkpoints"
+    (folder / "last.ckpt").write_bytes((folder / "last.ckpt").read_bytes()[:-1])
+    checkpoint, warning = open_checkpoint(run_directory)
+    assert checkpoint.header["iteration"] == 20
+    assert "last.ckpt is missing or damaged: this is best.ckpt, of iteration 20" in warning
+    (folder / "best.ckpt").unlink()
+    assert open_checkpoint(run_directory)[0].header["iteration"] == 10
+    with pytest.raises(UserError, match=r"no checkpoint at .*best"):
+        open_checkpoint(run_directory, "best")
+    (folder / "previous.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        open_checkpoint(run_directory)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "elsewhere.ckpt"])
+def test_a_link_out_of_a_run_directory_is_not_followed(run_directory, target):
+    for checkpoint in (run_directory / "checkpoints").iterdir():
+        checkpoint.rename(run_directory.parent / "elsewhere.ckpt")
+    (run_directory / "checkpoints" / "last.ckpt").symlink_to(run_directory.parent / target)
+    with pytest.raises(UserError, match="leads out of its run directory"):
+        open_checkpoint(run_directory)
+
+
+def test_a_device_is_not_read(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint at"):
+        read_checkpoint(Path("/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="no checkpoint at"):
+        read_checkpoint(tmp_path / "pipe")

@@ -5,10 +5,8 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +34,7 @@ def test_a_run_leaves_its_directory(command, tmp_path):
     (run,) = (tmp_path / "outputs").glob("*/*")
     assert sorted(path.name for path in run.iterdir()) == [
         ".hydra",
+        ".lock",
         "checkpoints",
         "curves.png",
         "metrics.jsonl",
@@ -52,6 +51,7 @@ def test_a_run_leaves_its_directory(command, tmp_path):
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
         "best.ckpt",
         "last.ckpt",
+        "previous.ckpt",
     ]
     for picture in [
         run / "curves.png",
@@ -358,10 +358,21 @@ def test_a_finished_run_is_not_touched(command, tmp_path, trained):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    before.pop(run / ".lock")
     done = command("bpc-train", *QUICK, "hydra.run.dir=run")
-    assert done.returncode == 1
-    assert "already holds a finished run" in done.stderr
-    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "run holds this run, finished: nothing to do\n"
+    for overrides, message in (
+        (("model.width=9", "seed=4"), "seed (was 0, now 4), model.width (was 256, now 9); give"),
+        (("n_train_iters=7",), "7 iterations are wanted, and 30 are done"),
+    ):
+        done = command("bpc-train", *QUICK, *overrides, "hydra.run.dir=run")
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert message in done.stderr
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    after.pop(run / ".lock")
+    assert before == after
 
 
 def test_divergence_names_the_iteration_and_keeps_what_there_is(command, tmp_path):
@@ -381,29 +392,6 @@ def test_divergence_names_the_iteration_and_keeps_what_there_is(command, tmp_pat
     assert summary["final"]["iteration"] == metrics[-1]["iteration"] - 1
     evaluated = command("bpc-eval", "checkpoint=run", "hydra.run.dir=eval")
     assert evaluated.returncode == 0, evaluated.stderr
-
-
-def test_ctrl_c_ends_with_130_and_a_summary(tmp_path):
-    program = str(Path(sys.executable).with_name("bpc-train"))
-    arguments = ["data=digits", "n_train_iters=1000000", "hydra.run.dir=run"]
-    with subprocess.Popen(
-        [program, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert stderr.decode().splitlines() == [
-        "stopping at the next test point; Ctrl-C again stops at once",
-        "bpc-train: interrupted",
-    ]
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["status"] == "interrupted"
-    last = lines_of(tmp_path / "run" / "metrics.jsonl")[-1]
-    assert summary["final"] == last and last["test_accuracy"] is not None
 
 
 @pytest.mark.slow
