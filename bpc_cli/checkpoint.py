@@ -142,6 +142,8 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     Raises:
         OSError: if it cannot be written; the target is then as it was.
     """
+    if target.exists() and source.samefile(target):
+        return  # and renaming one name of a file to another does nothing
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         # Saving replaces a file and never writes into one, so both names can share the bytes.

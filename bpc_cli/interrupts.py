@@ -42,7 +42,8 @@ class StopRequest:
 def deferred_signals() -> Iterator[StopRequest]:
     """Hold back the first signal of a `with` block; a second one ends the process at once.
 
-    Raised at once, an exception can land in a finaliser or a callback, where Python drops it.
+    Raised at once, an exception can land in a finaliser or a callback, where Python drops it. And
+    Python's own handlers wait for compiled code to return, so a thread is told of signals instead.
 
     Yields:
         What becomes true when a signal has been held back.
@@ -52,18 +53,32 @@ def deferred_signals() -> Iterator[StopRequest]:
         yield request  # only the main thread may handle signals
         return
 
-    def hold(number: int, _frame: object) -> None:
-        request.number = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
-        name = signal.Signals(number).name
-        notice = f"{name}: saving and stopping; a second signal stops at once\n"
-        with contextlib.suppress(OSError):
-            os.write(sys.stderr.fileno(), notice.encode())
+    def watch() -> None:
+        while byte := os.read(reader, 1):
+            number = byte[0]
+            if number not in SIGNALS:
+                continue
+            if request:
+                os._exit(128 + number)
+            request.number = number
+            name = signal.Signals(number).name
+            notice = f"{name}: saving and stopping; a second signal stops at once\n"
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), notice.encode())
 
-    previous = {each: signal.signal(each, hold) for each in SIGNALS}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    previous_writer = signal.set_wakeup_fd(writer)
+    previous = {each: signal.signal(each, lambda *_: None) for each in SIGNALS}
     try:
         yield request
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)
+        signal.set_wakeup_fd(previous_writer)
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
+    request.obey()

@@ -11,6 +11,15 @@ import pytest
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=8, help="how many runs are killed and resumed")
+
+
+def pytest_generate_tests(metafunc):
+    if "kill" in metafunc.fixturenames:
+        metafunc.parametrize("kill", range(metafunc.config.getoption("--kills")))
+
+
 @pytest.fixture
 def mnist_archives() -> Path:
     """The folder with MNIST's four original archives, which users do not have."""
@@ -27,21 +36,26 @@ def float64():
 
 
 @pytest.fixture
-def command(tmp_path, tmp_path_factory):
-    """Run a command of ours in an empty directory, with no data prepared and no archives given."""
+def environment(tmp_path, tmp_path_factory) -> dict[str, str]:
+    """An environment with no data prepared, no archives given, and a cache that tests share."""
+    inherited = {k: v for k, v in os.environ.items() if k != "BPC_MNIST_ARCHIVES"}
+    return inherited | {
+        "TFDS_DATA_DIR": str(tmp_path / "no-data"),
+        "BPC_CACHE_DIR": str(tmp_path_factory.getbasetemp().parent / "bpc-cache"),
+        "JAX_PLATFORMS": "cpu",
+    }
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        inherited = {k: v for k, v in os.environ.items() if k != "BPC_MNIST_ARCHIVES"}
-        data = {
-            "TFDS_DATA_DIR": str(tmp_path / "no-data"),
-            "BPC_CACHE_DIR": str(tmp_path_factory.getbasetemp().parent / "bpc-cache"),
-            "JAX_PLATFORMS": "cpu",
-        }
+
+@pytest.fixture
+def command(tmp_path, environment):
+    """Run a command of ours in an empty directory."""
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         program, *rest = arguments
         return subprocess.run(
             [str(Path(sys.executable).with_name(program)), *rest],
             cwd=tmp_path,
-            env=inherited | data | environment,
+            env=environment | more,
             capture_output=True,
             text=True,
             timeout=300,
@@ -49,3 +63,29 @@ def command(tmp_path, tmp_path_factory):
         )
 
     return run
+
+
+@pytest.fixture
+def started(tmp_path, environment):
+    """Start a command of ours in an empty directory, and kill it if the test leaves it running."""
+    processes = []
+
+    def start(*arguments: str, **options) -> subprocess.Popen[str]:
+        program, *rest = arguments
+        processes.append(
+            subprocess.Popen(
+                [str(Path(sys.executable).with_name(program)), *rest],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                **options,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()

@@ -131,6 +131,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_copy_onto_itself_leaves_nothing_behind(saved, tmp_path):
+    for _ in range(2):
+        copy_checkpoint(saved, tmp_path / "best.ckpt")
+    assert sorted(os.listdir(tmp_path)) == ["best.ckpt", "last.ckpt"]
+
+
 def test_a_copy_is_not_changed_by_the_next_save(saved, tmp_path):
     best = tmp_path / "best.ckpt"
     copy_checkpoint(saved, best)
