@@ -262,6 +262,11 @@ WRONG = [
     ("inference.n_steps=-1", "inference.n_steps must be at least 0"),
     ("forward_energy_weight=-1", "forward_energy_weight must be at least 0"),
     ("forward_energy_weight=0 backward_energy_weight=0", "nothing would be learnt"),
+    ("checkpoint_every=0", "checkpoint_every must be a number of iterations (100) or of seconds"),
+    ("checkpoint_every=5m", "checkpoint_every must be"),
+    ("keep_every=0", "keep_every must be at least 1"),
+    ("on_divergence=maybe", "unknown on_divergence 'maybe' (known: stop, continue_sweep)"),
+    ("resume=nowhere", "there is no checkpoint at nowhere"),
     ("data.std=0", "data.std must be above 0"),
     ("compute.matmul_precision=f32", "unknown compute.matmul_precision 'f32'"),
     ("model.width=10000000", "model.width=10000000, model.depth=2, batch_size=64 need about"),
@@ -392,6 +397,36 @@ def test_divergence_names_the_iteration_and_keeps_what_there_is(command, tmp_pat
     assert summary["final"]["iteration"] == metrics[-1]["iteration"] - 1
     evaluated = command("bpc-eval", "checkpoint=run", "hydra.run.dir=eval")
     assert evaluated.returncode == 0, evaluated.stderr
+
+
+@pytest.mark.parametrize("on_divergence", ["continue_sweep", "stop"])
+def test_a_diverging_job_ends_a_sweep_only_if_asked(on_divergence, command, tmp_path):
+    done = command(
+        "bpc-train",
+        *("-m", "data=digits", "n_train_iters=20", "optim.param=sgd", "optim.param_lr=1e30,1e-3"),
+        *(f"on_divergence={on_divergence}", "hydra.sweep.dir=sweep"),
+    )
+    assert done.returncode == 1
+    assert "training diverged: at iteration " in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("bpc-train: 1 job(s) failed: sweep/0: training ")
+    assert json.loads((tmp_path / "sweep/0/summary.json").read_text())["status"] == "diverged"
+    goes_on = on_divergence == "continue_sweep"
+    assert (tmp_path / "sweep" / "1" / "summary.json").exists() == goes_on
+
+
+def test_checkpoints_of_every_format_can_be_read(command, tmp_path):
+    """Format 1: a run of digits at width 3, whose summary said 11.94 % and 0.26594."""
+    for path in (Path(__file__).parent / "checkpoints").iterdir():
+        done = command("bpc-eval", f"checkpoint={path}", f"hydra.run.dir={path.stem}")
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((tmp_path / path.stem / "metrics.json").read_text())
+        assert metrics["iteration"] == 20
+        assert metrics["test_accuracy"] == pytest.approx(11.944, abs=0.3)
+        assert metrics["generation_error"] == pytest.approx(0.265935, rel=1e-4)
+    old = Path(__file__).parent / "checkpoints" / "format_1.ckpt"
+    done = command("bpc-train", "data=digits", f"resume={old}")
+    assert done.returncode == 1
+    assert "format_1.ckpt does not say how to go on: it can only be evaluated" in done.stderr
 
 
 @pytest.mark.slow
