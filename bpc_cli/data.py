@@ -4,12 +4,16 @@ TensorFlow is never imported. TFDS downloads, checks and prepares a data set onc
 then packed into `.npy` files that later runs map into memory, without importing TFDS at all.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from bpc_cli.errors import UserError
+from bpc_cli.locks import locked
 
 PROBE_SECONDS = 5.0
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -75,9 +80,16 @@ def load_dataset(
     if name == "auto":
         return _load_mnist_or_digits(directory, archive_dir)
     packed = _packed_directory(directory, name)
-    if not (packed / _MANIFEST).exists():
-        _prepare_and_pack(name, directory, archive_dir, packed)
-    return _open_packed(packed, name)
+    dataset = _open_packed(packed, name)
+    if dataset is None:
+        with _one_at_a_time(packed):
+            dataset = _open_packed(packed, name)  # another process may just have made it
+            if dataset is None:
+                _prepare_and_pack(name, directory, archive_dir, packed)
+                dataset = _open_packed(packed, name)
+    if dataset is None:
+        raise UserError(f"{packed} changed while it was read: is another program writing there?")
+    return dataset
 
 
 def batch_indices(
@@ -150,12 +162,32 @@ def _packed_directory(data_dir: Path, name: str) -> Path:
     return data_dir / "bpc_packed" / name.replace("/", "-")
 
 
+@contextlib.contextmanager
+def _one_at_a_time(packed: Path) -> Iterator[None]:
+    """Let one process prepare a data set, and others wait; a failed one leaves no new folder."""
+    made = [folder for folder in (packed.parent, packed.parent.parent) if not folder.exists()]
+
+    def wait(owner: str) -> None:
+        print(f"waiting for {owner}, which prepares {packed.name} …", file=sys.stderr)
+
+    try:
+        with locked(packed.with_name(f".{packed.name}.lock"), wait):
+            yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+
+
 def _prepare_and_pack(name: str, data_dir: Path, archive_dir: str | None, packed: Path) -> None:
     """Prepare by TFDS, then write the packed arrays under a temporary name and rename them."""
     from bpc_cli import preparation
 
+    if packed.exists():
+        print(f"{packed} is damaged: making it anew", file=sys.stderr)
     splits = preparation.prepare(name, data_dir, archive_dir, PROBE_SECONDS)
-    packed.parent.mkdir(parents=True, exist_ok=True)
+    for unfinished in packed.parent.glob(f".{packed.name}-????????"):  # by a process since killed
+        shutil.rmtree(unfinished, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{packed.name}-", dir=packed.parent))
     try:
         for array in _ARRAYS:
@@ -169,36 +201,40 @@ def _prepare_and_pack(name: str, data_dir: Path, archive_dir: str | None, packed
         }
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
         partial.chmod(0o755)
-        if packed.exists() and not (packed / _MANIFEST).exists():
+        if packed.exists():
             shutil.rmtree(packed)
-        try:
-            partial.rename(packed)
-        except OSError:
-            if not (packed / _MANIFEST).exists():  # otherwise another process was first
-                raise
+        partial.rename(packed)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _describe(path: Path) -> dict[str, int | str]:
+    status = path.stat()
+    return {"bytes": status.st_size, "sha256": _digest(path, status.st_size, status.st_mtime_ns)}
+
+
+@functools.cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    """Compute a file's SHA-256, once in a process unless the file changes."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open_packed(packed: Path, name: str) -> Dataset:
-    damaged = UserError(f"the packed copy of {name} in {packed} is damaged: remove that folder")
+def _open_packed(packed: Path, name: str) -> Dataset | None:
+    """Map packed arrays, every byte checked; None where they are missing or damaged."""
     try:
         manifest = json.loads((packed / _MANIFEST).read_text())
-        for file, expected in manifest["files"].items():
-            if (packed / Path(file).name).stat().st_size != expected["bytes"]:
-                raise damaged
+        for array in _ARRAYS:
+            if manifest["files"][f"{array}.npy"] != _describe(packed / f"{array}.npy"):
+                raise ValueError(array)
         arrays = {
             array: np.load(packed / f"{array}.npy", mmap_mode="r", allow_pickle=False)
             for array in _ARRAYS
         }
         height, width, channels = manifest["image_shape"]
         class_names = tuple(str(name) for name in manifest["class_names"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged from error
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
     return Dataset(name, **arrays, image_shape=(height, width, channels), class_names=class_names)

@@ -53,6 +53,7 @@ def prepare(
             checksum, the download cannot be reached within `probe_seconds`, or TFDS cannot prepare
             or read the data set without TensorFlow.
     """
+    logging.getLogger("absl").setLevel(logging.ERROR)  # advice on OpenCV and the like
     builder: Any = _builder(name, data_dir)
     if archive_dir is not None:
         _check_archives_are_there(name, Path(archive_dir).expanduser())
@@ -153,7 +154,6 @@ def _download_and_prepare(
     builder: tfds.core.DatasetBuilder, name: str, archive_dir: str | None
 ) -> None:
     tfds.disable_progress_bar()
-    logging.getLogger("absl").setLevel(logging.ERROR)  # advice on OpenCV and the like
     manual_dir = None if archive_dir is None else Path(archive_dir).expanduser().resolve()
     try:
         with contextlib.redirect_stdout(sys.stderr):

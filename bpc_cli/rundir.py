@@ -26,9 +26,7 @@ _OURS = (METRICS, SUMMARY, _LOG, _LOCK, "curves.png", "checkpoints", "samples", 
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run directory for a `with` block.
-
-    A directory in which nothing has been left is left empty.
+    """Keep other processes out of a run directory, made if missing, for a `with` block.
 
     Raises:
         UserError: if another process is at work in it, naming that, or a link leads out of it.
@@ -40,16 +38,9 @@ def claimed(path: Path) -> Iterator[None]:
             f"{path} is in use by {owner}: wait for it, or choose another hydra.run.dir"
         )
 
-    path.mkdir(parents=True, exist_ok=True)
     refuse_links_out(path)
-    lock = path / _LOCK
-    with locked(lock, refuse):
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                if os.listdir(path) == [_LOCK]:
-                    lock.unlink()
+    with locked(path / _LOCK, refuse):
+        yield
 
 
 def refuse_links_out(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_archives_with_a_wrong_checksum_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_mnist_is_packed_once_from_the_archives(mnist_archives, tmp_path):
+def test_mnist_is_packed_once_from_the_archives(mnist_archives, tmp_path, capsys):
     data = load_dataset("mnist", data_dir=tmp_path, archive_dir=str(mnist_archives))
     archives = read_archives(mnist_archives)
     for split in ("train", "test"):
@@ -140,7 +141,58 @@ def test_mnist_is_packed_once_from_the_archives(mnist_archives, tmp_path):
     packed = tmp_path / "bpc_packed" / "mnist"
     manifest = json.loads((packed / "manifest.json").read_text())
     assert manifest["name"] == "mnist"
-    with (packed / "test_labels.npy").open("ab") as file:
-        file.write(b"\0")
-    with pytest.raises(UserError, match="damaged: remove that folder"):
+    # Damaged copies are noticed and made anew: a byte more, a flipped bit, a lost file.
+    whole = {path.name: path.read_bytes() for path in packed.iterdir()}
+    labels = whole["test_labels.npy"]
+    for damage in (labels + b"\0", labels[:-9] + bytes([labels[-9] ^ 1]) + labels[-8:], None):
+        (packed / "test_labels.npy").unlink()
+        if damage is not None:
+            (packed / "test_labels.npy").write_bytes(damage)
         load_dataset("mnist", data_dir=tmp_path)
+        assert capsys.readouterr().err.endswith("mnist is damaged: making it anew\n")
+        assert {path.name: path.read_bytes() for path in packed.iterdir()} == whole
+
+
+LOAD = """
+import sys, hashlib
+from bpc_cli.data import load_dataset
+data = load_dataset("mnist", data_dir=sys.argv[1], archive_dir=sys.argv[2])
+print(hashlib.sha256(data.train_images.tobytes() + data.test_labels.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_eight_processes_prepare_one_empty_directory_at_once(mnist_archives, tmp_path):
+    command = [sys.executable, "-c", LOAD, str(tmp_path / "data"), str(mnist_archives)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(8)]
+    results = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, results
+    assert len({stdout for stdout, _ in results}) == 1
+    said = "".join(stderr for _, stderr in results)
+    assert said.count("preparing mnist in ") == 1
+    assert said.count("waiting for process ") == 7
+    assert os.listdir(tmp_path / "data" / "bpc_packed") == ["mnist"]
+
+
+@pytest.mark.slow
+def test_a_killed_preparation_counts_for_nothing(mnist_archives, tmp_path):
+    """Killed while TFDS prepares, and while arrays are packed: the next process starts over."""
+    data = tmp_path / "data"
+    command = [sys.executable, "-c", LOAD, str(data), str(mnist_archives)]
+
+    def kill_when(happens) -> None:
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while not happens():
+                assert process.poll() is None
+                time.sleep(0.002)
+            process.kill()
+
+    kill_when(lambda: any((data / "mnist").glob("incomplete*")))
+    kill_when(lambda: any((data / "bpc_packed").glob(".mnist-*/train_images.npy")))
+    assert not (data / "bpc_packed" / "mnist").exists()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stderr == ""  # TFDS had finished its part
+    assert os.listdir(data / "bpc_packed") == ["mnist"]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert again.stdout == done.stdout

@@ -1,0 +1,175 @@
+"""Command lines nobody thought of: a wrong one is one line, and a right one composes."""
+
+import dataclasses
+import sys
+import typing
+
+import hydra
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from bpc_cli.checking import check_config
+from bpc_cli.config import TrainConfig, option_fields, option_paths, register_schemas
+from bpc_cli.train import main
+
+OPTIONS = {path: field.metadata for path, field in option_fields(TrainConfig)}
+GROUPS = {
+    "model": ["published", "paper"],
+    "optim": ["adam", "adamw", "sgd", "adam_cosine"],
+    "inference": ["published", "paper"],
+    "data": ["auto", "mnist", "fashion_mnist", "kmnist", "digits"],
+    "experiment": ["published", "published_discriminative"],
+}
+words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
+
+
+def kind_of(path: str) -> type:
+    """The type of an option's value, other than None."""
+    kind: typing.Any = TrainConfig
+    for name in path.split("."):
+        kind = typing.get_type_hints(kind)[name]
+    return next((each for each in typing.get_args(kind) if each is not type(None)), kind)
+
+
+@st.composite
+def misspelt_names(draw):
+    path = draw(st.sampled_from(sorted(OPTIONS)))
+    at = draw(st.integers(0, len(path) - 1))
+    letter = draw(st.sampled_from("abcxyz_."))
+    wrong = draw(
+        st.sampled_from(
+            [
+                path[:at] + path[at + 1 :],
+                path[:at] + letter + path[at:],
+                path[:at] + letter + path[at + 1 :],
+            ]
+        )
+    )
+    free = [f"{path}." for path, limits in OPTIONS.items() if limits["takes_any_keys"]]
+    assume(wrong not in OPTIONS and wrong not in GROUPS and not wrong.startswith(tuple(free)))
+    return draw(st.sampled_from(["", "+", "++", "~"])) + wrong + "=1"
+
+
+@st.composite
+def wrong_types(draw):
+    path = draw(st.sampled_from([path for path in OPTIONS if kind_of(path) in (int, float, bool)]))
+    value = draw(st.one_of(words, st.sampled_from(["[1]", "{a: 1}", "''", "1e", "0x", "${nope}"])))
+    assume(value.lower() not in ("null", "true", "false", "yes", "no", "on", "off", "nan", "inf"))
+    assume(value.lower() not in ("y", "n"))
+    return f"{path}={value}"
+
+
+@st.composite
+def out_of_range(draw):
+    bounded = [path for path in OPTIONS if OPTIONS[path]["at_least"] is not None]
+    path = draw(st.sampled_from([*bounded, "data.std"]))
+    value = draw(st.one_of(st.integers(-(10**6), -1), st.just("-inf")))
+    return f"{path}={value}"
+
+
+@st.composite
+def unknown_choices(draw):
+    group, known = draw(st.sampled_from(sorted(GROUPS.items())))
+    name = draw(words)
+    assume(name not in known)
+    return draw(st.sampled_from(["", "+"])) + f"{group}={name}"
+
+
+@st.composite
+def wrong_choices(draw):
+    path = draw(st.sampled_from([path for path in OPTIONS if OPTIONS[path]["choices"]]))
+    value = draw(words)
+    assume(value not in (*OPTIONS[path]["choices"], "null"))
+    return f"{path}={value}"
+
+
+@st.composite
+def nonsense(draw):
+    text = draw(st.text(min_size=1, max_size=20))
+    assume("\0" not in text and not text.startswith("-") and text.strip())
+    assume(not text.encode("utf-8", "surrogatepass").decode("utf-8", "ignore").isspace())
+    name = text.lstrip("+~").partition("=")[0].split("@")[0]
+    assume(name not in OPTIONS and name not in GROUPS)
+    return text
+
+
+def run(arguments: list[str], capsys, monkeypatch) -> tuple[int, str, str]:
+    """Run `bpc-train` in this process, as its console script does."""
+    monkeypatch.setattr(sys, "argv", ["bpc-train", *arguments])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    code = 0
+    try:
+        main()
+    except SystemExit as error:
+        code = error.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def one_line_and_nothing_left(line, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(["data=digits", "n_train_iters=1", line], capsys, monkeypatch)
+    assert code == 1, (line, code, out)
+    assert err.startswith("bpc-train: ") and err.count("\n") == 1, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+WRONG = st.one_of(
+    misspelt_names(), wrong_types(), out_of_range(), unknown_choices(), wrong_choices(), nonsense()
+)
+FIXTURES_ARE_FINE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+@given(line=WRONG)
+def test_wrong_lines(line, tmp_path, capsys, monkeypatch):
+    one_line_and_nothing_left(line, tmp_path, capsys, monkeypatch)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+@given(line=WRONG)
+def test_many_wrong_lines(line, tmp_path, capsys, monkeypatch):
+    one_line_and_nothing_left(line, tmp_path, capsys, monkeypatch)
+
+
+@st.composite
+def right_values(draw, path: str):
+    limits, kind = OPTIONS[path], kind_of(path)
+    if limits["choices"]:
+        return draw(st.sampled_from(limits["choices"]))
+    if path == "checkpoint_every":
+        return draw(st.sampled_from(["1", "250", "0.5s", "60s"]))
+    if kind is bool:
+        return draw(st.sampled_from(["true", "false"]))
+    if kind in (int, float):
+        low = limits["at_least"] if limits["at_least"] is not None else 1
+        whole = draw(st.integers(max(low, 1), 10**6))
+        return whole if kind is int else whole / 7
+    if limits["takes_any_keys"]:
+        return draw(st.sampled_from(["{}", "{b1: 0.5}", "{weight_decay: 1e-3}"]))
+    return draw(st.sampled_from(["mnist", "adam", "sgd"]))
+
+
+@st.composite
+def right_lines(draw):
+    paths = draw(st.lists(st.sampled_from(sorted(OPTIONS)), max_size=6, unique=True))
+    groups = draw(st.lists(st.sampled_from(sorted(GROUPS)), max_size=3, unique=True))
+    chosen = [f"{group}={draw(st.sampled_from(GROUPS[group]))}" for group in groups]
+    return chosen + [f"{path}={draw(right_values(path))}" for path in paths]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+@given(line=right_lines())
+def test_right_lines_compose(line):
+    register_schemas()
+    with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
+        config = check_config(hydra.compose("train", line), TrainConfig)
+    said = dict(word.split("=", 1) for word in line)
+    assert config.seed == int(said.get("seed", 0))
+    assert set(dataclasses.asdict(config)) == {
+        path.split(".")[0] for path in option_paths(TrainConfig)
+    }
