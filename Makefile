@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install train test test-slow lint format seeds wheel lock bench
+.PHONY: install train test test-slow kills lint format seeds wheel lock bench
 
 install: $(READY)
 
@@ -25,6 +25,9 @@ test: $(READY) ## the fast tests
 
 test-slow: $(READY) ## the tests that take longer than a few seconds each
 	$(VENV)/bin/python -m pytest -n 2 -m slow $(ARGS)
+
+kills: $(READY) ## kill a run at 50 random moments, and go on with it each time (minutes)
+	$(VENV)/bin/python -m pytest -n 2 tests/test_resume.py -k killed --kills 50 $(ARGS)
 
 lint: $(READY) ## format, lint and types
 	$(VENV)/bin/ruff format --check .

@@ -434,7 +434,7 @@ def test_the_published_accuracies_on_mnist(command, tmp_path, mnist_archives):
             "bpc-train",
             *("data=mnist", f"forward_energy_weight={weight}", f"hydra.run.dir=run{weight}"),
             BPC_MNIST_ARCHIVES=str(mnist_archives),
-            TFDS_DATA_DIR=str(tmp_path / "data"),
+            TFDS_DATA_DIR=os.environ.get("TFDS_DATA_DIR", str(tmp_path / "data")),
         )
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / f"run{weight}" / "summary.json").read_text())

@@ -187,9 +187,7 @@ def right_lines(draw):
     return chosen + [f"{path}={draw(right_values(path))}" for path in paths]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
-@given(line=right_lines())
-def test_right_lines_compose(line):
+def composes(line):
     register_schemas()
     with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
         config = check_config(hydra.compose("train", line), TrainConfig)
@@ -198,3 +196,16 @@ def test_right_lines_compose(line):
     assert set(dataclasses.asdict(config)) == {
         path.split(".")[0] for path in option_paths(TrainConfig)
     }
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+@given(line=right_lines())
+def test_right_lines_compose(line):
+    composes(line)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+@given(line=right_lines())
+def test_many_right_lines_compose(line):
+    composes(line)
