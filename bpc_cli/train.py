@@ -102,6 +102,7 @@ def train_and_record(
     train_images, train_labels, test_images = jax.device_put(
         (dataset.train_images, dataset.train_labels, dataset.test_images)
     )
+    n_examples = len(dataset.train_images)
     means = class_means(dataset.test_images, dataset.test_labels, dataset.n_classes)
     capacity = chunk_capacity(n_iters, config.test_every)
     stops = [config.test_every, config.keep_every, checkpoint_distance(config)[0]]
@@ -112,37 +113,28 @@ def train_and_record(
         while iteration < n_iters:
             first = iteration + 1
             iteration = next_stop(iteration, n_iters, stops, capacity, seconds_per_step)
-            n_steps, trained = iteration - first + 1, records.clock.seconds["train"]
+            before = records.clock.seconds["train"]
             with records.clock.phase("train"):
+                rows = batch_indices(config.seed, first, iteration, n_examples, config.batch_size)
                 indices = np.zeros((capacity, config.batch_size), np.int32)
-                indices[:n_steps] = batch_indices(
-                    config.seed, first, iteration, len(dataset.train_images), config.batch_size
+                indices[: len(rows)] = rows
+                steps = jax.device_put((indices, np.int32(len(rows))))
+                state, metrics, finite = jax.block_until_ready(
+                    train_chunk((train_images, train_labels, *steps, scale, rules), state)
                 )
-                batches = (
-                    train_images,
-                    train_labels,
-                    *jax.device_put((indices, np.int32(n_steps))),
-                    scale,
-                    rules,
-                )
-                state, metrics, finite = jax.block_until_ready(train_chunk(batches, state))
-            seconds_per_step = (records.clock.seconds["train"] - trained) / n_steps
+            seconds_per_step = (records.clock.seconds["train"] - before) / len(rows)
             test = iteration % config.test_every == 0 or iteration == n_iters
             records.steps(first, iteration, metrics, weights_are_finite=bool(finite), test=test)
             if test:
+                networks = (state.generator, state.amortiser)
                 with records.clock.phase("evaluate"):
                     tested = evaluate_networks(
-                        state.generator,
-                        state.amortiser,
-                        test_images,
-                        dataset.test_labels,
-                        means,
-                        scale,
+                        *networks, test_images, dataset.test_labels, means, scale
                     )
                 records.test_point(iteration, tested, state)
             elif stop_request or records.checkpoint_is_due(iteration):
                 records.checkpoint(iteration, state)
-            progress.update(n_steps)
+            progress.update(len(rows))
             stop_request.obey()
 
 
