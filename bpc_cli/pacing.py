@@ -17,11 +17,12 @@ def next_stop(
     multiples_of: Iterable[int],
     capacity: int,
     seconds_per_step: float | None,
+    longest: float = CHUNK_SECONDS,
 ) -> int:
     """Choose the last iteration of the chunk that follows `iteration`.
 
-    That is the next multiple of any number given, or `n_iters`, or as far as `capacity` and
-    `CHUNK_SECONDS` allow: a signal waits for the running chunk.
+    That is the next multiple of any number given, or `n_iters`, or as far as `capacity` and time
+    allow: a signal waits for the running chunk.
 
     Args:
         iteration: the last iteration done; 0 before the first.
@@ -29,7 +30,10 @@ def next_stop(
         multiples_of: the distances of test points and checkpoints, in iterations.
         capacity: the most steps of a chunk.
         seconds_per_step: how long a step takes; None before the first, which is run alone.
+        longest: the most seconds of a chunk; `CHUNK_SECONDS` at most.
     """
     stop = min([n_iters, *((iteration // every + 1) * every for every in multiples_of)])
-    steps = 1 if seconds_per_step is None else int(CHUNK_SECONDS / max(seconds_per_step, 1e-9))
+    steps = 1
+    if seconds_per_step is not None:
+        steps = int(min(longest, CHUNK_SECONDS) / max(seconds_per_step, 1e-9))
     return min(stop, iteration + max(1, min(steps, capacity)))

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bpc_cli.checkpoint import copy_checkpoint, save_checkpoint
+from bpc_cli.checkpoint import copy_checkpoint, read_checkpoint, save_checkpoint
 from bpc_cli.config import TrainConfig, checkpoint_distance
 from bpc_cli.data import Dataset
 from bpc_cli.errors import UserError
@@ -191,14 +191,18 @@ class Records:
         if start.metrics is None:
             return
         last, best = (self._run.checkpoints / f"{name}.ckpt" for name in ("last", "best"))
-        others_best = start.metrics.parent / "checkpoints" / "best.ckpt"
-        if others_best != best and others_best.is_file():
-            copy_checkpoint(others_best, best)
         if start.checkpoint.path != last:
             copy_checkpoint(start.checkpoint.path, last)
         # A kill may have come between saving a checkpoint and giving it its other names.
         is_best = self._best is not None and self._best["iteration"] == start.iteration
         self._name_checkpoint(start.iteration, last, is_best=is_best)
+        earlier_best = start.metrics.parent / "checkpoints" / "best.ckpt"
+        if is_best or self._best is None:
+            return
+        if _is_of_iteration(earlier_best, self._best["iteration"]):
+            copy_checkpoint(earlier_best, best)
+        else:
+            self._best = None  # it is lost: the next test point is the best that there is
 
     def _diverged(self, iteration: int, broken: list[str]) -> DivergedError:
         kept = "no checkpoint had been saved yet"
@@ -275,6 +279,12 @@ class Records:
             "device": device_kind(),
             "git_commit": git_commit(Path(__file__).parent),
         }
+
+
+def _is_of_iteration(path: Path, iteration: int) -> bool:
+    with contextlib.suppress(UserError):
+        return read_checkpoint(path).header["iteration"] == iteration
+    return False
 
 
 def software_versions() -> dict[str, str]:

@@ -105,14 +105,16 @@ def train_and_record(
     n_examples = len(dataset.train_images)
     means = class_means(dataset.test_images, dataset.test_labels, dataset.n_classes)
     capacity = chunk_capacity(n_iters, config.test_every)
-    stops = [config.test_every, config.keep_every, checkpoint_distance(config)[0]]
-    stops = [every for every in stops if every is not None]
+    save_every, save_seconds = checkpoint_distance(config)
+    stops = [every for every in (config.test_every, config.keep_every, save_every) if every]
     seconds_per_step = None
     progress = tqdm(total=n_iters, initial=iteration, disable=None, leave=False, unit="it")
     with records.outcome(), progress, deferred_signals() as stop_request:
         while iteration < n_iters:
             first = iteration + 1
-            iteration = next_stop(iteration, n_iters, stops, capacity, seconds_per_step)
+            iteration = next_stop(
+                iteration, n_iters, stops, capacity, seconds_per_step, save_seconds
+            )
             before = records.clock.seconds["train"]
             with records.clock.phase("train"):
                 rows = batch_indices(config.seed, first, iteration, n_examples, config.batch_size)

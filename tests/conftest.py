@@ -1,5 +1,6 @@
 """What several test files need: the real commands, the archives, float64."""
 
+import json
 import os
 import subprocess
 import sys
@@ -35,15 +36,19 @@ def float64():
         yield
 
 
-@pytest.fixture
-def environment(tmp_path, tmp_path_factory) -> dict[str, str]:
-    """An environment with no data prepared, no archives given, and a cache that tests share."""
+def environment_in(directory: Path, tmp_path_factory) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if k != "BPC_MNIST_ARCHIVES"}
     return inherited | {
-        "TFDS_DATA_DIR": str(tmp_path / "no-data"),
+        "TFDS_DATA_DIR": str(directory / "no-data"),
         "BPC_CACHE_DIR": str(tmp_path_factory.getbasetemp().parent / "bpc-cache"),
         "JAX_PLATFORMS": "cpu",
     }
+
+
+@pytest.fixture
+def environment(tmp_path, tmp_path_factory) -> dict[str, str]:
+    """An environment with no data prepared, no archives given, and a cache that tests share."""
+    return environment_in(tmp_path, tmp_path_factory)
 
 
 @pytest.fixture
@@ -89,3 +94,45 @@ def started(tmp_path, environment):
     for process in processes:
         process.kill()
         process.communicate()
+
+
+SERVER = """
+import contextlib, io, json, os, sys
+from bpc_cli.train import main
+requests, answers = sys.stdin, sys.stdout
+for request in requests:
+    sys.argv = ["bpc-train", *json.loads(request)]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code
+    os.environ.pop("HYDRA_FULL_ERROR", None)  # which a command sets for itself
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), file=answers, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def bpc_train(tmp_path_factory):
+    """Run `bpc-train` again and again in one process, in an empty directory.
+
+    The function returns exit code, output, error output, and what is left in the directory.
+    """
+    directory = tmp_path_factory.mktemp("bpc-train")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=directory,
+        env=environment_in(directory, tmp_path_factory),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def run(*arguments: str) -> tuple[int, str, str, list[str]]:
+        print(json.dumps(arguments), file=process.stdin, flush=True)
+        return *json.loads(process.stdout.readline()), os.listdir(directory)
+
+    yield run
+    process.communicate(timeout=60)
+    assert process.returncode == 0

@@ -283,16 +283,15 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), WRONG)
-def test_wrong_input_is_one_line_and_leaves_nothing(overrides, message, command, tmp_path):
+def test_wrong_input_is_one_line_and_leaves_nothing(overrides, message, bpc_train):
     words = overrides.split()
     data = [] if any(word.startswith("data=") for word in words) else ["data=digits"]
-    done = command("bpc-train", *data, *words)
-    assert done.returncode != 0
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("bpc-train: ")
-    assert message in done.stderr
-    assert done.stdout == ""
-    assert os.listdir(tmp_path) == []
+    code, out, err, left = bpc_train(*data, *words)
+    assert code != 0
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("bpc-train: ")
+    assert message in err
+    assert (out, left) == ("", [])
 
 
 def test_mnist_never_falls_back(command, tmp_path):

@@ -1,9 +1,6 @@
 """Command lines nobody thought of: a wrong one is one line, and a right one composes."""
 
 import dataclasses
-import json
-import subprocess
-import sys
 import typing
 
 import hydra
@@ -95,51 +92,12 @@ def nonsense(draw):
     return text
 
 
-SERVER = """
-import contextlib, io, json, os, sys
-from bpc_cli.train import main
-requests, answers = sys.stdin, sys.stdout
-for request in requests:
-    sys.argv = ["bpc-train", *json.loads(request)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code
-    os.environ.pop("HYDRA_FULL_ERROR", None)  # which a command sets for itself
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), file=answers, flush=True)
-"""
-
-
-@pytest.fixture
-def bpc_train(tmp_path, environment):
-    """Run `bpc-train` again and again in one process, in an empty directory."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        print(json.dumps(arguments), file=process.stdin, flush=True)
-        return tuple(json.loads(process.stdout.readline()))
-
-    yield run
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-
-
-def is_one_line_and_leaves_nothing(line, bpc_train, tmp_path):
-    code, out, err = bpc_train("data=digits", "n_train_iters=1", line)
+def is_one_line_and_leaves_nothing(line, bpc_train):
+    code, out, err, left = bpc_train("data=digits", "n_train_iters=1", line)
     assert code == 1, (line, code, out)
     assert err.startswith("bpc-train: ") and err.count("\n") == 1, err
     assert "Traceback" not in err
-    assert out == ""
-    assert list(tmp_path.iterdir()) == []
+    assert (out, left) == ("", [])
 
 
 WRONG = st.one_of(
@@ -150,15 +108,15 @@ FIXTURES_ARE_FINE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 @settings(max_examples=30, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
 @given(line=WRONG)
-def test_wrong_lines(line, bpc_train, tmp_path):
-    is_one_line_and_leaves_nothing(line, bpc_train, tmp_path)
+def test_wrong_lines(line, bpc_train):
+    is_one_line_and_leaves_nothing(line, bpc_train)
 
 
 @pytest.mark.slow
 @settings(max_examples=500, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
 @given(line=WRONG)
-def test_many_wrong_lines(line, bpc_train, tmp_path):
-    is_one_line_and_leaves_nothing(line, bpc_train, tmp_path)
+def test_many_wrong_lines(line, bpc_train):
+    is_one_line_and_leaves_nothing(line, bpc_train)
 
 
 @st.composite

@@ -254,6 +254,19 @@ def test_a_schedule_over_the_run_fixes_its_length(command, tmp_path):
     assert "other options: n_train_iters (was 4, now 8)" in done.stderr
 
 
+def test_going_on_from_before_the_best_forgets_it(command, tmp_path, uninterrupted):
+    """An earlier checkpoint's run has another best than the run that it was taken from."""
+    run = uninterrupted[0]
+    early = run / "checkpoints" / "iteration_0000100.ckpt"
+    done = command("bpc-train", *SMALL, f"resume={early}", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert lines_of(tmp_path / "run") == lines_of(run)
+    best, expected = (
+        read_checkpoint(r / "checkpoints" / "best.ckpt") for r in (tmp_path / "run", run)
+    )
+    assert best.payload == expected.payload
+
+
 def test_a_link_out_of_a_run_directory_is_refused(command, tmp_path, uninterrupted):
     run = copy_of(uninterrupted[0], tmp_path)
     precious = tmp_path / "precious"
