@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import platform
@@ -287,6 +288,7 @@ def _is_of_iteration(path: Path, iteration: int) -> bool:
     return False
 
 
+@functools.cache
 def software_versions() -> dict[str, str]:
     """Name the versions that a run's numbers depend on."""
     packages = {package: version(package) for package in _PACKAGES}
