@@ -27,6 +27,7 @@ _HOMES = {
     "make_state": "learning",
     "start_from": "learning",
     "train_chunk": "learning",
+    "train_replicas": "learning",
     "train_step": "learning",
     "PixelScale": "images",
     "normalise": "images",
@@ -37,6 +38,10 @@ _HOMES = {
     "NetworkTest": "metrics",
     "class_means": "metrics",
     "evaluate_networks": "metrics",
+    "evaluate_replicas": "metrics",
+    "over_replicas": "replicas",
+    "stack": "replicas",
+    "take": "replicas",
 }
 
 __all__ = list(_HOMES)

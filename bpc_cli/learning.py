@@ -10,6 +10,7 @@ from bpc_cli.images import PixelScale, normalise
 from bpc_cli.inference import amortise, relax
 from bpc_cli.networks import Amortiser, Generator, make_networks
 from bpc_cli.optimisers import Optimiser
+from bpc_cli.replicas import over_replicas
 
 
 class TrainState(eqx.Module):
@@ -200,7 +201,42 @@ def train_chunk(
         The state after it, the metrics stacked over steps (0 where no step was taken), and whether
         all weights are finite.
     """
+    return _take_steps(*batches, state)
+
+
+@eqx.filter_jit(donate="all-except-first")
+def train_replicas(
+    batches: tuple[
+        UInt8[Array, "examples image"],
+        Int[Array, " examples"],
+        Int[Array, "replicas steps batch"],
+        Int[Array, ""],
+        PixelScale,
+        Rules,
+    ],
+    states: TrainState,
+) -> tuple[TrainState, StepMetrics, Bool[Array, " replicas"]]:
+    """Run one compiled chunk of several networks' training steps at once, as `train_chunk` one's.
+
+    Each replica has its own state, rows of indices and rules, stacked along a leading axis; the
+    images, the number of steps and the pixel scale are common to all.
+    """
     images, labels, indices, n_steps, scale, rules = batches
+    return over_replicas(
+        lambda own: _take_steps(images, labels, own[0], n_steps, scale, own[1], own[2]),
+        (indices, rules, states),
+    )
+
+
+def _take_steps(
+    images: UInt8[Array, "examples image"],
+    labels: Int[Array, " examples"],
+    indices: Int[Array, "steps batch"],
+    n_steps: Int[Array, ""],
+    scale: PixelScale,
+    rules: Rules,
+    state: TrainState,
+) -> tuple[TrainState, StepMetrics, Bool[Array, ""]]:
     n_classes = state.generator.layers[0].weight.shape[1]
 
     def step(state, index):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from bpc_cli.images import PixelScale, normalise, to_unit_range
 from bpc_cli.networks import Amortiser, Generator
+from bpc_cli.replicas import over_replicas, stack
 
 
 @eqx.filter_jit
@@ -78,11 +79,37 @@ def evaluate_networks(
         means: the test set's class means, as `class_means` computes them.
         scale: how pixels are normalised.
     """
-    predicted = np.asarray(predict_classes(amortiser, images, scale))
-    drawn = np.asarray(draw_classes(generator, scale))
-    return NetworkTest(
-        predicted, accuracy(predicted, labels), drawn, means, generation_error(drawn, means)
+    (test,) = evaluate_replicas(
+        stack([generator]), stack([amortiser]), images, labels, means, scale
     )
+    return test
+
+
+def evaluate_replicas(
+    generators: Generator,
+    amortisers: Amortiser,
+    images: UInt8[Array, "examples image"],
+    labels: Int[np.ndarray, " examples"],
+    means: Float[np.ndarray, "classes image"],
+    scale: PixelScale,
+) -> list[NetworkTest]:
+    """Test several networks, stacked along a leading axis, as `evaluate_networks` tests one."""
+    predicted, drawn = jax.device_get(_use_replicas(generators, amortisers, images, scale))
+    return [
+        NetworkTest(named, accuracy(named, labels), images, means, generation_error(images, means))
+        for named, images in zip(predicted, drawn, strict=True)
+    ]
+
+
+@eqx.filter_jit
+def _use_replicas(
+    generators: Generator,
+    amortisers: Amortiser,
+    images: UInt8[Array, "examples image"],
+    scale: PixelScale,
+) -> tuple[Int[Array, "replicas examples"], Float[Array, "replicas classes image"]]:
+    predicted = over_replicas(lambda network: predict_classes(network, images, scale), amortisers)
+    return predicted, over_replicas(lambda network: draw_classes(network, scale), generators)
 
 
 def accuracy(
