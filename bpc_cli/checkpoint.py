@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from bpc_cli.atomic import sync_directory, write_atomically
 from bpc_cli.errors import UserError
 
 _MAGIC = b"bpc-checkpoint"
@@ -188,36 +189,6 @@ def open_checkpoint(path: Path, which: str = "last") -> tuple[Checkpoint, str | 
         )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content at once: temporary name, sync of file and folder, rename.
-
-    Raises:
-        OSError: if it cannot be written; the path is then as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        error.filename = str(path)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename in a directory last through a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _read_inside(directory: Path, path: Path) -> Checkpoint:
     if directory.resolve() not in path.resolve().parents:
         raise UserError(f"{path} leads out of its run directory: copy the file there")
@@ -225,7 +196,7 @@ def _read_inside(directory: Path, path: Path) -> Checkpoint:
 
 
 def _is_array(leaf: Any) -> bool:
-    return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+    return isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
 
 
 def _named_arrays(state: PyTree) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The one exception for what a user can cause and mend."""
+"""The one exception for what a user can cause and mend, and errors in one line."""
 
 
 class UserError(Exception):
@@ -9,3 +9,10 @@ class UserError(Exception):
     """
 
     ends_sweep = False
+
+
+def one_line(error: BaseException) -> str:
+    """Say what an error says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())

@@ -1,9 +1,9 @@
 """What a run leaves on disk, one process at a time: its log, its metrics lines, its summary."""
 
 import contextlib
+import functools
 import json
 import logging
-import math
 import os
 import subprocess
 import sys
@@ -13,15 +13,13 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from bpc_cli.checkpoint import write_atomically
+from bpc_cli.atomic import finite_or_null, write_atomically, write_json
 from bpc_cli.errors import UserError
 from bpc_cli.locks import locked
+from bpc_cli.runs import LOCK, METRICS, SUMMARY
 
-METRICS = "metrics.jsonl"
-SUMMARY = "summary.json"
 _LOG = "train.log"
-_LOCK = ".lock"
-_OURS = (METRICS, SUMMARY, _LOG, _LOCK, "curves.png", "checkpoints", "samples", ".hydra")
+_OURS = (METRICS, SUMMARY, _LOG, LOCK, "curves.png", "checkpoints", "samples", ".hydra")
 
 
 @contextlib.contextmanager
@@ -39,7 +37,7 @@ def claimed(path: Path) -> Iterator[None]:
         )
 
     refuse_links_out(path)
-    with locked(path / _LOCK, refuse):
+    with locked(path / LOCK, refuse):
         yield
 
 
@@ -159,7 +157,7 @@ class RunDirectory:
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             for line in lines:
                 figures = [line["test_accuracy"], line["generation_error"]]
-                if figures != [None, None] and not all(isinstance(x, float) for x in figures):
+                if not all(figure is None or isinstance(figure, float) for figure in figures):
                     raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is damaged: choose another hydra.run.dir") from error
@@ -181,23 +179,7 @@ class _LogFile(logging.FileHandler):
         pass
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object as indented JSON at once; numbers that are not finite become null."""
-    encoded = json.dumps(finite_or_null(content), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, encoded.encode())
-
-
-def finite_or_null(value: Any) -> Any:
-    """Replace NaN and infinities by None, all the way down, as JSON has no such numbers."""
-    if isinstance(value, Mapping):
-        return {key: finite_or_null(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_or_null(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
+@functools.cache
 def git_commit(directory: Path) -> str | None:
     """Name the commit of the checkout that tracks a directory, "-dirty" if changed since.
 
