@@ -9,7 +9,9 @@ import jax
 
 
 def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> None:
-    """Set how this process compiles, before it does.
+    """Set how this process compiles, before it does, and how many threads it runs on.
+
+    On CPU, XLA takes $OMP_NUM_THREADS threads where that is set, or else one per core.
 
     Args:
         compilation_cache: whether to keep compiled programs on disk, so that the next process does
@@ -18,6 +20,8 @@ def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> N
         matmul_precision: `jax.default_matmul_precision`; None is JAX's own default.
     """
     jax.config.update("jax_default_matmul_precision", matmul_precision)
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # joblib gives each process its share so
+        os.environ.setdefault("NPROC", threads)  # which XLA reads, and the other not
     directory = cache_directory() / "jax" / _processor()
     if compilation_cache:
         try:

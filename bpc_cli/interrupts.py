@@ -5,7 +5,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+from bpc_cli.errors import UserError, one_line
 
 # Ctrl-C, a cluster's end of a job, and what Slurm sends before a time-out.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -24,18 +28,37 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a signal has asked to stop."""
+    """Whether a signal has asked to stop.
 
-    def __init__(self) -> None:
+    Args:
+        handlers: what others do at a signal, such as a cluster's launcher, which puts a job that is
+            about to be timed out back into its queue.
+    """
+
+    def __init__(self, handlers: Mapping[int, Callable[[int, FrameType | None], Any]]):
         self.number: int | None = None
+        self.handlers = handlers
 
     def __bool__(self) -> bool:
         return self.number is not None
 
     def obey(self) -> None:
-        """Raise Stopped if a signal has asked to stop."""
-        if self.number is not None:
-            raise Stopped(self.number)
+        """Raise Stopped if a signal has asked to stop, or call who had been waiting for it.
+
+        Raises:
+            Stopped: if nobody else had.
+            UserError: if who had been waiting raises an exception.
+        """
+        if self.number is None:
+            return
+        number, handler = self.number, self.handlers.get(self.number)
+        if handler is None:
+            raise Stopped(number)
+        self.number = None
+        try:
+            handler(number, None)
+        except Exception as error:
+            raise UserError(one_line(error)) from error
 
 
 @contextlib.contextmanager
@@ -44,25 +67,35 @@ def deferred_signals() -> Iterator[StopRequest]:
 
     Raised at once, an exception can land in a finaliser or a callback, where Python drops it. And
     Python's own handlers wait for compiled code to return, so a thread is told of signals instead.
+    Signals that somebody else handles are held back too, and handed over at the next `obey`.
 
     Yields:
         What becomes true when a signal has been held back.
     """
-    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield request  # only the main thread may handle signals
+        yield StopRequest({})  # only the main thread may handle signals
         return
+    handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGUSR2)}
+    request = StopRequest(
+        {
+            number: handler
+            for number, handler in handlers.items()
+            if callable(handler) and handler is not signal.default_int_handler
+        }
+    )
+    held_back = {*SIGNALS, *request.handlers}
 
     def watch() -> None:
         while byte := os.read(reader, 1):
             number = byte[0]
-            if number not in SIGNALS:
+            if number not in held_back:
                 continue
-            if request:
+            is_ours = number not in request.handlers
+            if request and is_ours:
                 os._exit(128 + number)
             request.number = number
-            name = signal.Signals(number).name
-            notice = f"{name}: saving and stopping; a second signal stops at once\n"
+            then = "stopping; a second signal stops at once" if is_ours else "telling the launcher"
+            notice = f"{signal.Signals(number).name}: saving and {then}\n"
             with contextlib.suppress(OSError):
                 os.write(sys.stderr.fileno(), notice.encode())
 
@@ -71,7 +104,7 @@ def deferred_signals() -> Iterator[StopRequest]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     previous_writer = signal.set_wakeup_fd(writer)
-    previous = {each: signal.signal(each, lambda *_: None) for each in SIGNALS}
+    previous = {each: signal.signal(each, lambda *_: None) for each in held_back}
     try:
         yield request
     finally:
