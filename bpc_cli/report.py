@@ -1,0 +1,165 @@
+"""bpc-report: run directories → one page, its figures, and a table of every run and seed."""
+
+import argparse
+import csv
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bpc_cli.errors import UserError, one_line
+
+# Matplotlib is imported inside functions, so that refusing a command line takes no time.
+if TYPE_CHECKING:
+    from bpc_cli.runs import RunRecord
+
+_PAGE = "index.html"
+_TABLE = "results.csv"
+
+
+def main() -> None:
+    """Run the `bpc-report` command."""
+    arguments = _parse(sys.argv[1:])
+    try:
+        output = arguments.output or _default_output(arguments.directories)
+        report(arguments.directories, output, arguments.watch)
+        while arguments.watch is not None:
+            time.sleep(arguments.watch)
+            report(arguments.directories, output, arguments.watch)
+    except (UserError, OSError) as error:
+        print(f"bpc-report: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def report(directories: Sequence[Path], output: Path, refresh: float | None = None) -> None:
+    """Compare the runs at or below directories: write a page, its figures and a table.
+
+    Args:
+        directories: run directories, sweep directories, or any above them.
+        output: the folder to write to, made if missing.
+        refresh: seconds after which a browser is to load the page again; None for never.
+
+    Raises:
+        UserError: if there are no runs.
+        OSError: if something cannot be written.
+    """
+    from bpc_cli.atomic import write_atomically
+    from bpc_cli.comparison import compare
+    from bpc_cli.report_figures import (
+        sample_picture,
+        save_animation,
+        save_learning_curves,
+        save_trade_off,
+    )
+    from bpc_cli.report_page import write_page
+    from bpc_cli.runs import find_runs, read_run
+
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(f"there is no directory {directory}")
+    runs = [read_run(path) for path in find_runs(directories)]
+    if not runs and refresh is None:
+        names = ", ".join(str(directory) for directory in directories)
+        raise UserError(f"there are no runs in {names}: give run or sweep directories")
+    comparison = compare(runs)
+    output.mkdir(parents=True, exist_ok=True)
+    save_trade_off(comparison, output)
+    n_curves = save_learning_curves(comparison, output)
+    animations = []
+    for number, setting in enumerate(comparison.settings):
+        path = output / f"samples_{number:03d}.gif"
+        animations.append(path if save_animation(setting, path) else None)
+    page = write_page(
+        comparison,
+        output,
+        pictures=[sample_picture(setting) for setting in comparison.settings],
+        animations=animations,
+        n_curves=n_curves,
+        refresh=refresh,
+    )
+    write_table(runs, output / _TABLE)
+    write_atomically(output / _PAGE, page.encode())
+    print(
+        f"{len(runs)} runs, {len(comparison.unfinished)} of them not finished: "
+        f"{os.path.relpath(output / _PAGE)}",
+        flush=True,
+    )
+
+
+def write_table(runs: Sequence["RunRecord"], path: Path) -> None:
+    """Write a row for each run and seed: where it is, how it ended, options, final metrics."""
+    options = list(dict.fromkeys(name for run in runs for name in run.settings))
+    metrics = list(
+        dict.fromkeys(name for run in runs for line in run.final for name in line if name != "seed")
+    )
+    options = [name for name in options if name != "seed"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["run", "status", "reason", "data_set", "seed", *options, *metrics])
+        for run in runs:
+            for line in run.final or [{"seed": run.settings.get("seed")}]:
+                table.writerow(
+                    [
+                        *(run.path, run.status, run.reason, run.data_set, line["seed"]),
+                        *(run.settings.get(name) for name in options),
+                        *(line.get(name) for name in metrics),
+                    ]
+                )
+
+
+def _default_output(directories: Sequence[Path]) -> Path:
+    """Choose where a report goes: into the one directory that it is about, or a new one."""
+    if len(directories) == 1:
+        return directories[0] / "report"
+    return Path("outputs") / "report" / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = _OneLineParser(
+        prog="bpc-report",
+        description="Compare runs: one self-contained page with the trade-off over "
+        "forward_energy_weight, learning curves, samples, a table and what failed; its figures as "
+        "PNG and SVG; and results.csv, a row for each run and seed.",
+    )
+    parser.add_argument(
+        "directories", nargs="+", type=Path, metavar="DIR", help="run or sweep directories"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write (default: DIR/report; for several, a folder under outputs/report)",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=10.0,
+        metavar="SECONDS",
+        help="write it again every so many seconds (default: 10), until Ctrl-C",
+    )
+    version = importlib.metadata.version("bpc-cli")
+    parser.add_argument("--version", action="version", version=f"bpc-report {version}")
+    return parser.parse_args(words)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError("must be between 1 and 86400 seconds")
+    return seconds
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; --help explains\n")
+
+
+if __name__ == "__main__":
+    main()
