@@ -48,7 +48,7 @@ wheel: $(READY) ## without what an earlier build left, or configs since removed 
 
 lock: ## needs uv; writes no index address
 	uv pip compile --universal --generate-hashes --no-header --extra dev --extra sweep \
-		--extra tensorboard pyproject.toml --output-file requirements.lock
+		--extra tensorboard --extra wandb pyproject.toml --output-file requirements.lock
 
 bench: $(READY) ## step times beside their floor, scaling, whole runs (minutes); JSON and a figure
 	$(VENV)/bin/python benchmarks/bench.py $(ARGS)

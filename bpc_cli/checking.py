@@ -61,7 +61,13 @@ def check_saved_config(saved: object, path: Path) -> TrainConfig:
     complete = copy.deepcopy(saved)
     for option, field in option_fields(TrainConfig):
         if field.metadata["before"] != MISSING:
-            complete.setdefault(option, field.metadata["before"])
+            *groups, name = option.split(".")
+            holder = complete
+            for group in groups:
+                holder = holder.setdefault(group, {})
+                if not isinstance(holder, dict):
+                    raise UserError(f"{path} holds a config whose {group} is not a group")
+            holder.setdefault(name, field.metadata["before"])
     try:
         return check_config(complete, TrainConfig)
     except UserError as error:
@@ -84,6 +90,21 @@ def changed_options(earlier: TrainConfig, now: TrainConfig) -> list[str]:
         if value != then and not may_change:
             listed.append(f"{option} (was {then}, now {value})")
     return listed
+
+
+def program_options(config: TrainConfig) -> str:
+    """Name what shapes a run's program: all of its options but numbers that a step is given.
+
+    Runs with the same name can be trained by one program.
+    """
+    named = {}
+    for option, field, value in _leaves(config):
+        if option == "resume" or (field.metadata["traced"] and isinstance(value, int | float)):
+            continue
+        if isinstance(value, dict):  # real numbers among an optimiser's arguments are traced
+            value = {k: "real" if isinstance(v, float) else v for k, v in value.items()}
+        named[option] = value
+    return json.dumps(named, sort_keys=True, default=str)
 
 
 def explain_omegaconf_error(error: Exception, schema: type) -> str:
@@ -139,6 +160,8 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
 
 
 def _check_combinations(config: TrainConfig) -> None:
+    if config.seed + config.n_seeds > 2**32:
+        raise UserError(f"seed + n_seeds must be at most {2**32}: seeds have 32 bits")
     try:
         checkpoint_distance(config)
     except ValueError as error:

@@ -24,11 +24,13 @@ def option(
     choices: tuple[str, ...] = (),
     takes_any_keys: bool = False,
     may_change: bool = False,
+    traced: bool = False,
     before: Any = MISSING,
 ) -> Any:
     """Declare an option: its explanation, unit, and range; None is checked by its type alone.
 
-    `may_change` says that a run may go on with another value. `before` is what runs did before the
+    `may_change` says that a run may go on with another value, `traced` that runs of other values
+    are trained by the same program. `before` is what runs did before the
     option existed, so that what they saved can be read.
     """
     metadata = {
@@ -40,6 +42,7 @@ def option(
         "choices": choices,
         "takes_any_keys": takes_any_keys,
         "may_change": may_change,
+        "traced": traced,
         "before": before,
     }
     return dataclasses.field(default=MISSING, metadata=metadata)
@@ -74,6 +77,7 @@ class OptimConfig:
         "activities move at rate/batch_size",
         "per step",
         at_least=0,
+        traced=True,
     )
     activity: str = option("optax optimiser of the activities, by name")
     activity_args: dict[str, Any] = option(
@@ -85,7 +89,9 @@ class OptimConfig:
     activity_schedule_args: dict[str, Any] = option(
         "the schedule's other arguments", takes_any_keys=True
     )
-    param_lr: float = option("learning rate of the weights of each network", "per step", at_least=0)
+    param_lr: float = option(
+        "learning rate of the weights of each network", "per step", at_least=0, traced=True
+    )
     param: str = option("optax optimiser of each network's weights, by name")
     param_args: dict[str, Any] = option(
         "its other arguments, such as {weight_decay: 5e-3}", takes_any_keys=True
@@ -134,8 +140,37 @@ class ComputeConfig:
 
 
 @dataclasses.dataclass
+class LoggerConfig:
+    tensorboard: bool = option(
+        "write TensorBoard event files too: scalars, sample grids, histograms of weights and of "
+        "amortised activities (extra: tensorboard)",
+        may_change=True,
+        before=False,
+    )
+    wandb: bool = option(
+        "log to Weights & Biases too (extra: wandb)", may_change=True, before=False
+    )
+    wandb_project: str = option("the project there", may_change=True, before="bpc")
+    wandb_mode: str = option(
+        "whether it needs a network; offline runs are sent later by `wandb sync`",
+        choices=("offline", "online"),
+        may_change=True,
+        before="offline",
+    )
+
+
+@dataclasses.dataclass
 class TrainConfig:
-    seed: int = option("fixes initial weights and batch order", at_least=0, at_most=2**32 - 1)
+    seed: int = option(
+        "fixes initial weights and batch order", at_least=0, at_most=2**32 - 1, traced=True
+    )
+    n_seeds: int = option(
+        "networks trained together as one program, with seeds from `seed` upwards; figures are "
+        "their means",
+        "networks",
+        at_least=1,
+        before=1,
+    )
     n_train_iters: int = option("training iterations", "iterations", at_least=1, may_change=True)
     n_epochs: int | None = option(
         "passes over the training set; replaces n_train_iters unless null",
@@ -165,6 +200,11 @@ class TrainConfig:
         may_change=True,
         before=None,
     )
+    save_samples: bool = option(
+        "keep the sample grid of every test point, instead of the last one alone",
+        may_change=True,
+        before=True,
+    )
     resume: str | None = option(
         "a run directory or checkpoint to go on from, in a new directory; a run directory that is "
         "given again goes on by itself",
@@ -178,15 +218,16 @@ class TrainConfig:
         before="continue_sweep",
     )
     forward_energy_weight: float = option(
-        "alpha_f, the weight of the generator's prediction errors", at_least=0
+        "alpha_f, the weight of the generator's prediction errors", at_least=0, traced=True
     )
     backward_energy_weight: float = option(
-        "alpha_b, the weight of the amortiser's prediction errors", at_least=0
+        "alpha_b, the weight of the amortiser's prediction errors", at_least=0, traced=True
     )
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 
 

@@ -4,6 +4,7 @@ import importlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,33 +25,38 @@ def load_in_background() -> None:
 
 def save_sample_grid(
     path: Path,
-    drawn: Float[np.ndarray, "classes image"],
+    drawn: Sequence[tuple[str, Float[np.ndarray, "classes image"]]],
     means: Float[np.ndarray, "classes image"],
     image_shape: tuple[int, int, int],
     class_names: Sequence[str],
     title: str,
 ) -> None:
-    """Save a grid with one row per class: the generated image beside the test set's class mean.
+    """Save a grid with one row per class: generated images beside the test set's class mean.
 
-    Both are in [0, 1] pixels; what lies outside is clipped, what is not a number is drawn black.
+    `drawn` gives a heading and images for each column. All are in [0, 1] pixels; what lies outside
+    is clipped, what is not a number is drawn black.
     """
     font = ImageFont.load_default(_TEXT)
+    columns = [*drawn, ("test mean", means)]
     names = max(font.getlength(name) for name in class_names)
     left = int(max(names, font.getlength("class"))) + 3 * _GAP
-    column = max(_CELL, int(font.getlength("test mean"))) + 2 * _GAP
-    width = max(left + 2 * column, int(font.getlength(title)) + 2 * _GAP)
+    column = max(_CELL, *(int(font.getlength(heading)) for heading, _ in columns)) + 2 * _GAP
+    width = max(left + len(columns) * column, int(font.getlength(title)) + 2 * _GAP)
     top = 2 * (_TEXT + _GAP) + _GAP
     mode = "L" if image_shape[2] == 1 else "RGB"
     canvas = Image.new(mode, (width, top + len(class_names) * (_CELL + _GAP)), "white")
     ink = ImageDraw.Draw(canvas)
     ink.text((_GAP, _GAP), title, "black", font)
     header = _GAP + _TEXT + _GAP
-    for text, x in (("class", _GAP), ("generated", left), ("test mean", left + column)):
-        ink.text((x, header), text, "black", font)
+    ink.text((_GAP, header), "class", "black", font)
     for row, name in enumerate(class_names):
         y = top + row * (_CELL + _GAP)
         ink.text((_GAP, y + _CELL // 2), name, "black", font, anchor="lm")
-        for x, images in ((left, drawn), (left + column, means)):
+    for number, (heading, images) in enumerate(columns):
+        x = left + number * column
+        ink.text((x, header), heading, "black", font)
+        for row in range(len(class_names)):
+            y = top + row * (_CELL + _GAP)
             canvas.paste(_to_picture(images[row], image_shape), (x, y))
     canvas.save(path, compress_level=1)
 
@@ -59,20 +65,17 @@ def save_curves(path: Path, lines: Sequence[dict], title: str) -> None:
     """Save losses, energy and test accuracy over iterations, from a run's metrics lines."""
     from matplotlib.figure import Figure
 
-    iterations = [line["iteration"] for line in lines]
     # Margins by hand: a layout engine draws everything twice, which is what most of a curve costs.
     figure = Figure(figsize=(10, 3.4))
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.15, top=0.88, wspace=0.36)
     losses, energies, accuracies = figure.subplots(1, 3)
     for key, style in (("gen_loss", "-"), ("amort_loss", "--")):
-        losses.plot(iterations, _column(lines, key), style, label=key.replace("_", " "))
+        _draw_seeds(losses, lines, key, style, label=key.replace("_", " "))
     for key, style in (("energy_before", "--"), ("energy_after", "-")):
         label = f"{key.removeprefix('energy_')} inference"
-        energies.plot(iterations, _column(lines, key), style, label=label)
+        _draw_seeds(energies, lines, key, style, label=label)
     tested = [line for line in lines if line["test_accuracy"] is not None]
-    accuracies.plot(
-        [line["iteration"] for line in tested], _column(tested, "test_accuracy"), "o-", color="C2"
-    )
+    _draw_seeds(accuracies, tested, "test_accuracy", "o-", color="C2")
     losses.set(ylabel="loss (½ mean squared error)", yscale="log")
     energies.set(ylabel="energy per sample", yscale="log")
     for axes in (losses, energies):
@@ -124,8 +127,16 @@ def _label_log_axis_plainly(axis: Any) -> None:
     axis.set_minor_formatter(PlainFormatter(minor_thresholds=(2, 0.5)))
 
 
-def _column(lines: Sequence[dict], key: str) -> list[float]:
-    return [np.nan if line[key] is None else line[key] for line in lines]
+def _draw_seeds(axes: Any, lines: Sequence[dict], key: str, style: str, **how: Any) -> None:
+    """Draw a metric over iterations: the mean of all seeds, and from the lowest to the highest."""
+    figures: dict[int, list[float]] = {}
+    for line in lines:
+        figures.setdefault(line["iteration"], []).append(np.nan if line[key] is None else line[key])
+    iterations = list(figures)
+    (curve,) = axes.plot(iterations, [fmean(each) for each in figures.values()], style, **how)
+    if any(len(each) > 1 for each in figures.values()):
+        low, high = zip(*((min(each), max(each)) for each in figures.values()), strict=True)
+        axes.fill_between(iterations, low, high, color=curve.get_color(), alpha=0.2, linewidth=0)
 
 
 def _to_picture(pixels: Float[np.ndarray, " image"], shape: tuple[int, int, int]) -> Image.Image:

@@ -2,40 +2,56 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
-import platform
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from jaxtyping import Bool
 
 from bpc_cli.checkpoint import copy_checkpoint, read_checkpoint, save_checkpoint
 from bpc_cli.config import TrainConfig, checkpoint_distance
 from bpc_cli.data import Dataset
-from bpc_cli.errors import UserError
+from bpc_cli.errors import UserError, one_line
+from bpc_cli.images import pixel_scale
 from bpc_cli.interrupts import Stopped
 from bpc_cli.learning import StepMetrics, TrainState
-from bpc_cli.memory import peak_memory
+from bpc_cli.loggers import Loggers, histograms_of
 from bpc_cli.metrics import NetworkTest
-from bpc_cli.plots import load_in_background, save_curves, save_sample_grid
+from bpc_cli.pictures import Pictures
+from bpc_cli.plots import load_in_background
+from bpc_cli.replicas import stack
 from bpc_cli.resume import Start
-from bpc_cli.rundir import RunDirectory, git_commit
+from bpc_cli.rundir import RunDirectory
+from bpc_cli.seeds import mean_line
+from bpc_cli.summary import (
+    closing_words,
+    device_kind,
+    of_seeds,
+    software_versions,
+    summarise,
+)
 from bpc_cli.timing import PhaseClock
-
-_PACKAGES = ("bpc-cli", "jax", "jaxlib", "equinox", "optax", "numpy", "hydra-core")
 
 
 class DivergedError(UserError):
     """A loss, an energy or a weight that is no longer finite."""
 
 
-_STATUS = {Stopped: "interrupted", KeyboardInterrupt: "interrupted", DivergedError: "diverged"}
+class SweepEndedError(UserError):
+    """Another run of the sweep failed, and was to end it."""
+
+
+_STATUS = {
+    Stopped: "interrupted",
+    KeyboardInterrupt: "interrupted",
+    SystemExit: "interrupted",  # by a cluster's launcher, which puts the job back into its queue
+    DivergedError: "diverged",
+    SweepEndedError: "interrupted",
+}
 
 
 class Records:
@@ -47,6 +63,7 @@ class Records:
         config: the run's checked config.
         dataset: the data set really used.
         start: what the run goes on from.
+        loggers: where else metrics go.
     """
 
     def __init__(
@@ -56,18 +73,23 @@ class Records:
         config: TrainConfig,
         dataset: Dataset,
         start: Start,
+        loggers: Loggers,
     ):
         self.clock = clock
+        self._loggers = loggers
         self._run = run
         self._config = config
         self._dataset = dataset
         self._start = start
         self._pending: list[dict[str, Any]] = []  # metrics lines since the last test point
         self._to_first_step: float | None = None
-        self._pictures_fail = False
-        tested = [line for line in run.read_metrics() if line["test_accuracy"] is not None]
-        self._final = tested[-1] if tested else None
-        self._best = max(tested, key=lambda line: line["test_accuracy"], default=None)
+        self._pictures = Pictures(run, config, dataset)
+        tested: dict[int, list[dict[str, Any]]] = {}  # by iteration, a line per seed
+        for line in run.read_metrics():
+            if line["test_accuracy"] is not None:
+                tested.setdefault(line["iteration"], []).append(line)
+        self._final = list(tested.values())[-1] if tested else None
+        self._best = max(tested.values(), key=_mean_accuracy, default=None)
         self._saved = start.iteration or None  # the iteration of the last checkpoint
         self._saved_at = time.monotonic()
 
@@ -81,74 +103,101 @@ class Records:
             self._conclude("finished")
         except BaseException as error:
             with contextlib.suppress(OSError):  # on a full disk, what can still be written
-                self._conclude(_STATUS.get(type(error), "failed"))
+                reason = None if isinstance(error, SystemExit) else one_line(error) or None
+                self._conclude(_STATUS.get(type(error), "failed"), reason)
             raise
-        self._run.say(self._closing_line())
+        where = f"everything is in {os.path.relpath(self._run.path)}"
+        figures = [closing_words(self._dataset.name, self._final)] if self._final else []
+        self._run.say("; ".join([*figures, where]))
+        if self._dataset.fallback:
+            self._run.warn(self._dataset.fallback)
 
     def steps(
-        self, first: int, last: int, metrics: StepMetrics, *, weights_are_finite: bool, test: bool
+        self,
+        first: int,
+        last: int,
+        metrics: StepMetrics,
+        weights_are_finite: Bool[np.ndarray, " seeds"],
+        *,
+        test: bool,
     ) -> None:
         """Note the metrics of a chunk, iterations `first` to `last`; a test may follow.
+
+        Args:
+            first, last: the chunk's first and last iteration.
+            metrics: on the host, a row per seed and a column per step.
+            weights_are_finite: whether all of a seed's weights are finite after the chunk.
+            test: whether `test_point` follows.
 
         Raises:
             DivergedError: naming the first iteration at which a loss, an energy or a weight is not
                 finite; the lines up to it are kept.
         """
-        # One transfer for the whole chunk.
-        columns = {
-            name: np.asarray(column[: last - first + 1], np.float64)
-            for name, column in vars(jax.device_get(metrics)).items()
-        }
         per_epoch = len(self._dataset.train_images) // self._config.batch_size
         seconds = self.clock.elapsed
         if self._to_first_step is None:
             self._to_first_step = seconds - self.clock.seconds["train"] - self._earlier
+        figures = {name: np.asarray(rows, np.float64) for name, rows in vars(metrics).items()}
         for i, iteration in enumerate(range(first, last + 1)):
-            values = {name: float(column[i]) for name, column in columns.items()}
-            broken = [name for name, value in values.items() if not math.isfinite(value)]
+            lines = [
+                {
+                    "iteration": iteration,
+                    "epoch": (iteration - 1) // per_epoch,
+                    "seed": self._config.seed + seed,
+                    "seconds": seconds,
+                    **{name: float(rows[seed, i]) for name, rows in figures.items()},
+                    "test_accuracy": None,
+                    "generation_error": None,
+                }
+                for seed in range(self._config.n_seeds)
+            ]
+            broken = {name for name, rows in figures.items() if not np.isfinite(rows[:, i]).all()}
             tested = test and iteration == last
             if broken or tested or iteration % self._config.log_every == 0:
-                self._pending.append(
-                    {
-                        "iteration": iteration,
-                        "epoch": (iteration - 1) // per_epoch,
-                        "seconds": seconds,
-                        **values,
-                        "test_accuracy": None,
-                        "generation_error": None,
-                    }
-                )
+                self._pending += lines
             if broken:
-                raise self._diverged(iteration, broken)
-        if not weights_are_finite:
-            raise self._diverged(last, ["weights"])
+                raise self._diverged(iteration, broken, lines)
+        if not weights_are_finite.all():
+            raise self._diverged(last, {"weights"}, [])
         if not test:
             self._write_pending()
 
-    def test_point(self, iteration: int, test: NetworkTest, state: TrainState) -> None:
-        """Record a test: console line, metrics, sample grid, and the checkpoints last and best."""
+    def test_point(self, iteration: int, tests: Sequence[NetworkTest], state: TrainState) -> None:
+        """Record a test: console line, metrics, sample grid, and the checkpoints last and best.
+
+        Args:
+            iteration: the last one done.
+            tests: a test per seed.
+            state: on the host; stacked if there are several seeds.
+
+        Raises:
+            DivergedError: if what is drawn is not finite, as from weights that are about to
+                overflow.
+        """
         is_first = self._final is None
-        line = self._pending[-1]
-        line |= {"test_accuracy": test.accuracy, "generation_error": test.generation_error}
-        self._final = line
-        is_best = self._best is None or test.accuracy > self._best["test_accuracy"]
+        lines = self._pending[-len(tests) :]
+        for line, test in zip(lines, tests, strict=True):
+            line |= {"test_accuracy": test.accuracy, "generation_error": test.generation_error}
+        if not all(math.isfinite(test.generation_error) for test in tests):
+            raise self._diverged(iteration, {"generation_error"}, lines)
+        self._final = lines
+        is_best = self._best is None or _mean_accuracy(lines) > _mean_accuracy(self._best)
         if is_best:
-            self._best = line
+            self._best = lines
+        mean = mean_line(lines)
         self._run.say(
-            f"Iter {iteration}, gen loss={line['gen_loss']:.6f}, "
-            f"amort loss={line['amort_loss']:.6f}, avg amort test accuracy={test.accuracy:.2f}"
+            f"Iter {iteration}, gen loss={mean['gen_loss']:.6f}, "
+            f"amort loss={mean['amort_loss']:.6f}, "
+            f"avg amort test accuracy={mean['test_accuracy']:.2f}{of_seeds(lines)}"
         )
         with self.clock.phase("write"):
             self._write_pending()
-            self._draw(
-                save_sample_grid,
-                self._run.samples / f"iteration_{iteration:07d}.png",
-                test.drawn,
-                test.class_means,
-                self._dataset.image_shape,
-                self._dataset.class_names,
-                f"{self._dataset.name}, iteration {iteration}",
-            )
+            picture = self._pictures.draw_samples(iteration, tests)
+            if self._loggers:
+                stacked = state if len(tests) > 1 else stack([state])
+                scale = pixel_scale(self._config.data.mean, self._config.data.std)
+                histograms = histograms_of(stacked, self._dataset.test_images, scale)
+                self._loggers.each(lambda logger: logger.test_point(iteration, picture, histograms))
         self.checkpoint(iteration, state, is_best=is_best)
         if is_first:
             load_in_background()
@@ -195,23 +244,36 @@ class Records:
         if start.checkpoint.path != last:
             copy_checkpoint(start.checkpoint.path, last)
         # A kill may have come between saving a checkpoint and giving it its other names.
-        is_best = self._best is not None and self._best["iteration"] == start.iteration
+        is_best = self._best is not None and self._best[0]["iteration"] == start.iteration
         self._name_checkpoint(start.iteration, last, is_best=is_best)
         earlier_best = start.metrics.parent / "checkpoints" / "best.ckpt"
         if is_best or self._best is None:
             return
-        if _is_of_iteration(earlier_best, self._best["iteration"]):
+        if _is_of_iteration(earlier_best, self._best[0]["iteration"]):
             copy_checkpoint(earlier_best, best)
         else:
             self._best = None  # it is lost: the next test point is the best that there is
 
-    def _diverged(self, iteration: int, broken: list[str]) -> DivergedError:
+    def _diverged(
+        self, iteration: int, broken: set[str], lines: Sequence[dict[str, Any]]
+    ) -> DivergedError:
         kept = "no checkpoint had been saved yet"
         if self._saved is not None:
             kept = f"the state of iteration {self._saved} is in checkpoints/last.ckpt"
+        seeds = [
+            str(line["seed"])
+            for line in lines
+            if len(lines) > 1 and not all(math.isfinite(line[name]) for name in broken)
+        ]
+        in_seeds = f" (seed {', '.join(seeds)})" if seeds else ""
+        names = [
+            name
+            for name in (*StepMetrics.__annotations__, "weights", "generation_error")
+            if name in broken
+        ]
         error = DivergedError(
-            f"training diverged: at iteration {iteration} {', '.join(broken)} "
-            f"{'is' if len(broken) == 1 else 'are'} no longer finite; "
+            f"training diverged: at iteration {iteration}{in_seeds} {', '.join(names)} "
+            f"{'is' if len(names) == 1 else 'are'} no longer finite; "
             f"lower optim.param_lr or optim.activity_lr ({kept})"
         )
         error.ends_sweep = self._config.on_divergence == "stop"
@@ -230,71 +292,35 @@ class Records:
         }
 
     def _write_pending(self) -> None:
-        self._run.log_metrics(self._pending)
-        self._pending = []
+        written, self._pending = self._pending, []
+        self._run.log_metrics(written)
+        if written:
+            self._loggers.each(lambda logger: logger.lines(written))
 
-    def _conclude(self, status: str) -> None:
+    def _conclude(self, status: str, reason: str | None = None) -> None:
         with self.clock.phase("write"):
             self._write_pending()
             if lines := self._run.read_metrics():
-                weight = f"forward_energy_weight={self._config.forward_energy_weight:g}"
-                title = f"{self._dataset.name}, {weight}, seed={self._config.seed}"
-                self._draw(save_curves, self._run.path / "curves.png", lines, title)
-        self._run.write_summary(self._summary(status))
+                self._pictures.draw_curves(lines)
+        self._run.write_summary(self._summary(status, reason))
 
-    def _draw(self, save_picture: Callable[..., None], path: Path, *arguments: Any) -> None:
-        """Save a picture, or warn once that pictures cannot be saved: no run ends for that."""
-        try:
-            save_picture(path, *arguments)
-        except Exception as error:
-            if not self._pictures_fail:
-                self._run.warn(f"{path.name} could not be drawn ({error}); the run goes on")
-            self._pictures_fail = True
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-    def _closing_line(self) -> str:
-        return (
-            f"{self._dataset.name}: test accuracy {self._final['test_accuracy']:.2f} %, "
-            f"generation error {self._final['generation_error']:.4f} (RMSE, pixels in [0, 1]); "
-            f"everything is in {os.path.relpath(self._run.path)}"
-            if self._final
-            else f"everything is in {os.path.relpath(self._run.path)}"
+    def _summary(self, status: str, reason: str | None) -> dict[str, Any]:
+        return summarise(
+            status,
+            reason,
+            self._final,
+            self._best,
+            self._dataset,
+            self.clock.seconds
+            | {"to_first_step": self._to_first_step, "total": self.clock.elapsed},
         )
 
-    def _summary(self, status: str) -> dict[str, Any]:
-        return {
-            "status": status,
-            "final": self._final,
-            "best": self._best,
-            "data": {
-                "name": self._dataset.name,
-                "train_examples": len(self._dataset.train_images),
-                "test_examples": len(self._dataset.test_images),
-                "fallback": self._dataset.fallback,
-            },
-            "seconds": self.clock.seconds
-            | {"to_first_step": self._to_first_step, "total": self.clock.elapsed},
-            "peak_memory_mib": round(peak_memory() / 2**20),
-            "versions": software_versions(),
-            "device": device_kind(),
-            "git_commit": git_commit(Path(__file__).parent),
-        }
+
+def _mean_accuracy(lines: Sequence[dict[str, Any]]) -> float:
+    return float(np.mean([line["test_accuracy"] for line in lines]))
 
 
 def _is_of_iteration(path: Path, iteration: int) -> bool:
     with contextlib.suppress(UserError):
         return read_checkpoint(path).header["iteration"] == iteration
     return False
-
-
-@functools.cache
-def software_versions() -> dict[str, str]:
-    """Name the versions that a run's numbers depend on."""
-    packages = {package: version(package) for package in _PACKAGES}
-    return {"python": platform.python_version(), **packages}
-
-
-def device_kind() -> str:
-    """Name the kind of device that JAX uses."""
-    return str(jax.devices()[0].device_kind)

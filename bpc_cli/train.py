@@ -4,19 +4,21 @@ import contextlib
 import dataclasses
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpc_cli.command_line import run_command, save_composed_config
-from bpc_cli.config import TrainConfig, checkpoint_distance, n_inference_steps
+from bpc_cli.command_line import run_command
+from bpc_cli.config import TrainConfig, n_inference_steps
 from bpc_cli.errors import UserError
+from bpc_cli.jobs import Failure, Job, save_composed_config
 
 # JAX is imported inside functions, so that completing or refusing a command line takes no time.
 if TYPE_CHECKING:
     from bpc_cli.data import Dataset
+    from bpc_cli.group import Run
     from bpc_cli.learning import Rules, TrainState
-    from bpc_cli.records import Records
+    from bpc_cli.loggers import Logger
 
 
 def main() -> None:
@@ -31,113 +33,100 @@ def main() -> None:
     )
 
 
-def train(config: TrainConfig, directory: Path, began: float) -> None:
-    """Train one network as a config says, and leave a run directory; go on where one was left.
+def train(jobs: Sequence[Job]) -> list[Failure]:
+    """Train the networks of jobs, mostly of one, and leave a run directory for each.
 
-    Raises:
-        UserError: if the config cannot be run (nothing is left behind then), or if the training
-            diverges (the run directory then holds everything up to that iteration).
+    Several are trained as one program, as far as they have come equally far: they must be alike in
+    all but the numbers that a step takes as arguments (`checking.program_options`).
+
+    Returns:
+        For each job what ended it before its time, or None.
     """
     with garbage_left_alone():
-        from bpc_cli.checkpoint import restore
         from bpc_cli.compilation import configure_jax
-        from bpc_cli.data import load_dataset
-        from bpc_cli.records import Records, device_kind, software_versions
-        from bpc_cli.resume import check_fit, find_start
-        from bpc_cli.rundir import RunDirectory, claimed, is_finished
-        from bpc_cli.timing import PhaseClock
+        from bpc_cli.group import groups_of, train_group
 
-    configure_jax(**dataclasses.asdict(config.compute))
-    with claimed(directory), PhaseClock(began) as clock:
-        with garbage_left_alone():
-            start = find_start(directory, config)
-            dataset = load_dataset(
-                config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir
-            )
-            other_software = check_fit(start, dataset.name, software_versions(), device_kind())
-            n_iters = n_iterations(config, len(dataset.train_images))
-            refuse_fewer_iterations(n_iters, start.iteration)
-            if start.iteration == n_iters and is_finished(directory):
-                print(f"{os.path.relpath(directory)} holds this run, finished: nothing to do")
-                return
-            refuse_what_exceeds_memory(config, dataset)
-            rules, state = set_up(config, n_iters, dataset)
-            if start.checkpoint is not None:
-                state = restore(start.checkpoint, state)
-        with RunDirectory(directory, start.metrics, start.metrics_bytes) as run:
-            save_composed_config(config, directory)
-            warnings = [dataset.fallback] if dataset.fallback else []
-            for line in start.notices:
-                run.say(line)
-            for line in [*warnings, *other_software]:
-                run.warn(line)
-            records = Records(run, clock, config, dataset, start)
-            train_and_record(config, n_iters, dataset, rules, state, start.iteration, records)
-            for line in warnings:
-                run.warn(line)
+        configure_jax(**dataclasses.asdict(jobs[0].config.compute))
+    failures: list[Failure] = [None] * len(jobs)
+    runs: dict[int, Run] = {}
+    with contextlib.ExitStack() as closing:
+        for number, job in enumerate(jobs):
+            try:
+                with garbage_left_alone():
+                    run = open_run(job, len(jobs))
+            except (UserError, OSError) as error:
+                failures[number] = error
+                continue
+            if run is not None:
+                closing.push(run.closing)
+                runs[number] = run
+        for group in groups_of(list(runs.values())):
+            train_group(group)
+        for number, run in runs.items():
+            failures[number] = run.failure
+    return failures
 
 
-def train_and_record(
-    config: TrainConfig,
-    n_iters: int,
-    dataset: "Dataset",
-    rules: "Rules",
-    state: "TrainState",
-    iteration: int,
-    records: "Records",
-) -> None:
-    """Train chunk by chunk after `iteration`, and record test points and checkpoints."""
-    import jax
-    import numpy as np
-    from tqdm import tqdm
+def open_run(job: Job, n_together: int) -> "Run | None":
+    """Claim a run's directory, find where it starts, and build what it names.
 
-    from bpc_cli.data import batch_indices
-    from bpc_cli.images import pixel_scale
-    from bpc_cli.interrupts import deferred_signals
-    from bpc_cli.learning import train_chunk
-    from bpc_cli.metrics import class_means, evaluate_networks
-    from bpc_cli.pacing import chunk_capacity, next_stop
+    Returns:
+        The run; None if its directory holds it, finished.
 
-    scale = pixel_scale(config.data.mean, config.data.std)
-    train_images, train_labels, test_images = jax.device_put(
-        (dataset.train_images, dataset.train_labels, dataset.test_images)
-    )
-    n_examples = len(dataset.train_images)
-    means = class_means(dataset.test_images, dataset.test_labels, dataset.n_classes)
-    capacity = chunk_capacity(n_iters, config.test_every)
-    save_every, save_seconds = checkpoint_distance(config)
-    stops = [every for every in (config.test_every, config.keep_every, save_every) if every]
-    seconds_per_step = None
-    progress = tqdm(total=n_iters, initial=iteration, disable=None, leave=False, unit="it")
-    with records.outcome(), progress, deferred_signals() as stop_request:
-        while iteration < n_iters:
-            first = iteration + 1
-            iteration = next_stop(
-                iteration, n_iters, stops, capacity, seconds_per_step, save_seconds
-            )
-            before = records.clock.seconds["train"]
-            with records.clock.phase("train"):
-                rows = batch_indices(config.seed, first, iteration, n_examples, config.batch_size)
-                indices = np.zeros((capacity, config.batch_size), np.int32)
-                indices[: len(rows)] = rows
-                steps = jax.device_put((indices, np.int32(len(rows))))
-                state, metrics, finite = jax.block_until_ready(
-                    train_chunk((train_images, train_labels, *steps, scale, rules), state)
-                )
-            seconds_per_step = (records.clock.seconds["train"] - before) / len(rows)
-            test = iteration % config.test_every == 0 or iteration == n_iters
-            records.steps(first, iteration, metrics, weights_are_finite=bool(finite), test=test)
-            if test:
-                networks = (state.generator, state.amortiser)
-                with records.clock.phase("evaluate"):
-                    tested = evaluate_networks(
-                        *networks, test_images, dataset.test_labels, means, scale
-                    )
-                records.test_point(iteration, tested, state)
-            elif stop_request or records.checkpoint_is_due(iteration):
-                records.checkpoint(iteration, state)
-            progress.update(len(rows))
-            stop_request.obey()
+    Raises:
+        UserError: if the config cannot be run; nothing is left behind then.
+    """
+    from bpc_cli.checkpoint import restore
+    from bpc_cli.data import load_dataset
+    from bpc_cli.group import Run
+    from bpc_cli.loggers import Loggers, require_extras
+    from bpc_cli.records import Records
+    from bpc_cli.replicas import stack, take
+    from bpc_cli.resume import check_fit, find_start
+    from bpc_cli.rundir import RunDirectory, claimed, is_finished
+    from bpc_cli.summary import device_kind, software_versions
+    from bpc_cli.timing import PhaseClock
+
+    config, directory = job.config, job.directory
+    require_extras(tensorboard=config.logger.tensorboard, wandb=config.logger.wandb)
+    with contextlib.ExitStack() as closing:
+        closing.enter_context(claimed(directory))
+        clock = closing.enter_context(PhaseClock(job.began))
+        start = find_start(directory, config)
+        dataset = load_dataset(
+            config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir
+        )
+        other_software = check_fit(start, dataset.name, software_versions(), device_kind())
+        n_iters = n_iterations(config, len(dataset.train_images))
+        refuse_fewer_iterations(n_iters, start.iteration)
+        if start.iteration == n_iters and is_finished(directory):
+            print(f"{os.path.relpath(directory)} holds this run, finished: nothing to do")
+            return None
+        refuse_what_exceeds_memory(config, dataset, n_together)
+        rules, states = set_up(config, n_iters, dataset)
+        if start.checkpoint is not None:
+            saved = restore(start.checkpoint, states if config.n_seeds > 1 else take(states, 0))
+            states = saved if config.n_seeds > 1 else stack([saved])
+        run = closing.enter_context(RunDirectory(directory, start.metrics, start.metrics_bytes))
+        save_composed_config(job)
+        for line in start.notices:
+            run.say(line)
+        for line in [*([dataset.fallback] if dataset.fallback else []), *other_software]:
+            run.warn(line)
+        loggers = Loggers(logger_makers(config, directory, start.iteration + 1), run.warn)
+        closing.callback(loggers.close)
+        records = Records(run, clock, config, dataset, start, loggers)
+        return Run(
+            config,
+            directory,
+            dataset,
+            n_iters,
+            start.iteration,
+            rules,
+            states,
+            records,
+            closing.pop_all(),
+        )
 
 
 @contextlib.contextmanager
@@ -156,7 +145,7 @@ def garbage_left_alone() -> Iterator[None]:
 
 
 def set_up(config: TrainConfig, n_iters: int, dataset: "Dataset") -> tuple["Rules", "TrainState"]:
-    """Build what a config names: the rules of a step, and the networks before the first.
+    """Build what a config names: the rules of a step, and each seed's networks, stacked.
 
     Raises:
         UserError: for optimisers or schedules that optax does not have or does not accept.
@@ -166,6 +155,7 @@ def set_up(config: TrainConfig, n_iters: int, dataset: "Dataset") -> tuple["Rule
     from bpc_cli.learning import make_rules, make_state
     from bpc_cli.networks import layer_sizes
     from bpc_cli.optimisers import make_optimiser
+    from bpc_cli.replicas import stack
 
     model, optim, n_steps = config.model, config.optim, n_inference_steps(config)
     try:
@@ -195,14 +185,38 @@ def set_up(config: TrainConfig, n_iters: int, dataset: "Dataset") -> tuple["Rule
         n_steps,
     )
     sizes = layer_sizes(dataset.n_classes, model.width, model.depth, dataset.train_images.shape[1])
-    state = make_state(
-        jax.random.PRNGKey(config.seed),
-        tuple(sizes),
-        model.act_fn,
-        parameter_optimiser,
-        model.use_bias,
-    )
-    return rules, state
+    states = [
+        make_state(
+            jax.random.PRNGKey(config.seed + k),
+            tuple(sizes),
+            model.act_fn,
+            parameter_optimiser,
+            model.use_bias,
+        )
+        for k in range(config.n_seeds)
+    ]
+    return rules, stack(states)
+
+
+def logger_makers(config: TrainConfig, directory: Path, first: int) -> list[Callable[[], "Logger"]]:
+    """List functions that make the loggers which a config asks for.
+
+    Args:
+        config: the run's checked config.
+        directory: the run's.
+        first: the first iteration that is to come.
+    """
+    from bpc_cli.loggers import TensorBoard, WeightsAndBiases
+
+    wanted, options = config.logger, dataclasses.asdict(config)
+    makers: list[Callable[[], Logger]] = []
+    if wanted.tensorboard:
+        makers.append(lambda: TensorBoard(directory / "tensorboard", first))
+    if wanted.wandb:
+        makers.append(
+            lambda: WeightsAndBiases(directory, wanted.wandb_project, wanted.wandb_mode, options)
+        )
+    return makers
 
 
 def n_iterations(config: TrainConfig, n_examples: int) -> int:
@@ -234,7 +248,7 @@ def refuse_fewer_iterations(n_iters: int, done: int) -> None:
         )
 
 
-def refuse_what_exceeds_memory(config: TrainConfig, dataset: "Dataset") -> None:
+def refuse_what_exceeds_memory(config: TrainConfig, dataset: "Dataset", n_together: int) -> None:
     """Refuse networks and batches that cannot fit in memory, before anything is allocated.
 
     Counts float32 weights, their gradients and two moments of each (as Adam keeps), and four
@@ -251,13 +265,16 @@ def refuse_what_exceeds_memory(config: TrainConfig, dataset: "Dataset") -> None:
     if hidden:
         weights = model.width * (dataset.n_classes + image_size + (hidden - 1) * model.width)
     states = config.batch_size * (dataset.n_classes + hidden * model.width + image_size)
-    needed = 4 * (4 * 2 * weights + 4 * states)
+    needed = 4 * (4 * 2 * weights + 4 * states) * config.n_seeds * n_together
     available = device_memory()
     if needed > available:
+        several = f", n_seeds={config.n_seeds}" if config.n_seeds > 1 else ""
+        together = f" for {n_together} runs together" if n_together > 1 else ""
         raise UserError(
             f"model.width={model.width}, model.depth={model.depth}, "
-            f"batch_size={config.batch_size} need about {needed / 2**30:,.1f} GiB, "
-            f"and there are {available / 2**30:,.1f} GiB: reduce one of them"
+            f"batch_size={config.batch_size}{several} need about {needed / 2**30:,.1f} GiB"
+            f"{together}, and there are {available / 2**30:,.1f} GiB: reduce one of them"
+            + (", or hydra.launcher.group_size" if together else "")
         )
 
 

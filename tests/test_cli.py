@@ -52,11 +52,9 @@ def test_a_run_leaves_its_directory(command, tmp_path):
         "last.ckpt",
         "previous.ckpt",
     ]
-    for picture in [
-        run / "curves.png",
-        run / "samples" / "iteration_0000020.png",
-        run / "samples" / "iteration_0000030.png",
-    ]:
+    grids = list((run / "samples").iterdir())
+    assert [grid.name for grid in grids] == ["iteration_0000030.png"]  # save_samples keeps all
+    for picture in [run / "curves.png", *grids]:
         with Image.open(picture) as image:
             image.verify()
 
@@ -145,12 +143,13 @@ def test_a_sweep_runs_every_point_and_lists_what_failed(command, tmp_path):
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "bpc-train: batch_size must be at least 1, not 0",
-        "bpc-train: 1 job(s) failed: sweep/1: batch_size must be at least 1, not 0",
+        "bpc-train: 1 of 3 jobs failed: sweep/1: batch_size must be at least 1, not 0",
     ]
     for job in ("0", "2"):
         summary = json.loads((tmp_path / "sweep" / job / "summary.json").read_text())
         assert summary["status"] == "finished"
-    assert not (tmp_path / "sweep" / "1").exists()
+    left = json.loads((tmp_path / "sweep" / "1" / "summary.json").read_text())
+    assert left == {"status": "failed", "reason": "batch_size must be at least 1, not 0"}
 
 
 def test_eval_reports_the_runs_own_figures(command, tmp_path, trained):
@@ -216,7 +215,7 @@ def test_compiled_programs_are_kept_where_asked_or_not_at_all(command, tmp_path)
     done = command(*arguments, BPC_CACHE_DIR="cache")
     assert done.returncode == 0, done.stderr
     kept = {path for path in (tmp_path / "cache").rglob("*") if path.name.endswith("-cache")}
-    assert any("train_chunk" in path.name for path in kept)
+    assert any("train_replicas" in path.name for path in kept)
     (tmp_path / "file").touch()
     unusable = command(*arguments, BPC_CACHE_DIR="file")
     assert (unusable.returncode, unusable.stderr) == (0, "")
@@ -404,7 +403,10 @@ def test_a_diverging_job_ends_a_sweep_only_if_asked(on_divergence, command, tmp_
     )
     assert done.returncode == 1
     assert "training diverged: at iteration " in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("bpc-train: 1 job(s) failed: sweep/0: training ")
+    assert re.fullmatch(
+        r"bpc-train: 1( of 2 jobs| job\(s\)) failed: sweep/0: training diverged.*",
+        done.stderr.splitlines()[-1],
+    )
     assert json.loads((tmp_path / "sweep/0/summary.json").read_text())["status"] == "diverged"
     goes_on = on_divergence == "continue_sweep"
     assert (tmp_path / "sweep" / "1" / "summary.json").exists() == goes_on

@@ -17,6 +17,7 @@ GROUPS = {
     "optim": ["adam", "adamw", "sgd", "adam_cosine"],
     "inference": ["published", "paper"],
     "data": ["auto", "mnist", "fashion_mnist", "kmnist", "digits"],
+    "logger": ["jsonl", "tensorboard", "wandb"],
     "experiment": ["published", "published_discriminative"],
 }
 words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)

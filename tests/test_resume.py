@@ -17,7 +17,7 @@ from bpc_cli.checkpoint import read_checkpoint
 # Small, and at work on its directory most of the time.
 SMALL = (
     *("data=digits", "model.width=32", "n_train_iters=400", "test_every=40"),
-    *("checkpoint_every=10", "keep_every=100"),
+    *("checkpoint_every=10", "keep_every=100", "save_samples=true"),
 )
 LONG = ("data=digits", "model.width=32", "n_train_iters=10000000", "test_every=5000000")
 PROGRAM = Path(sys.executable).with_name("bpc-train")

@@ -1,0 +1,124 @@
+"""What TensorBoard and Weights & Biases are told is what the run measured."""
+
+import json
+import math
+import struct
+
+import pytest
+
+pytest.importorskip("tensorboardX", reason="the extra tensorboard")
+from tensorboardX.proto.event_pb2 import Event
+
+SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
+
+
+def lines_of(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def events_of(folder):
+    """Read TensorBoard's event files, oldest first."""
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event()
+            event.ParseFromString(content[12 : 12 + length])
+            yield event
+            content = content[12 + length + 4 :]
+
+
+def values_of(folder):
+    """Collect a run's values as TensorBoard shows them: what is purged is not there."""
+    values = {}
+    for event in events_of(folder):
+        if event.HasField("session_log"):
+            values = {key: value for key, value in values.items() if key[1] < event.step}
+        for value in event.summary.value:
+            values[value.tag, event.step] = value
+    return values
+
+
+def test_event_files_hold_the_metrics(bpc_train, tmp_path):
+    run = tmp_path / "run"
+    arguments = (*SMALL, "logger=tensorboard", f"hydra.run.dir={run}")
+    assert bpc_train(*arguments, "n_train_iters=10")[0] == 0
+    code, _, err, _ = bpc_train(*arguments)  # goes on, in a second event file
+    assert (code, err) == (0, "")
+    values = values_of(run / "tensorboard")
+    for line in lines_of(run):
+        for name in ("gen_loss", "amort_loss", "energy_after", "test_accuracy"):
+            if line[name] is None:
+                assert (name, line["iteration"]) not in values
+            else:
+                shown = values[name, line["iteration"]].simple_value
+                assert math.isclose(shown, line[name], rel_tol=1e-6)
+    for iteration in (10, 20):
+        assert values["samples", iteration].image.encoded_image_string.startswith(b"\x89PNG")
+        weights = values["weights/generator_0", iteration].histo
+        assert weights.num == 10 * 32
+        assert -1 < weights.min < weights.max < 1
+        assert values["activities/z_0", iteration].histo.num == 360 * 32
+
+
+def test_each_seed_has_its_own_scalars(bpc_train, tmp_path):
+    run = tmp_path / "run"
+    code, _, err, _ = bpc_train(
+        *SMALL, "n_seeds=2", "seed=3", "logger=tensorboard", f"hydra.run.dir={run}"
+    )
+    assert (code, err) == (0, "")
+    values = values_of(run / "tensorboard")
+    for line in lines_of(run):
+        shown = values[f"gen_loss/seed_{line['seed']}", line["iteration"]].simple_value
+        assert math.isclose(shown, line["gen_loss"], rel_tol=1e-6)
+
+
+def test_a_logger_that_fails_warns_once_and_ends_no_run(bpc_train, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "tensorboard").write_text("not a folder")
+    code, out, err, _ = bpc_train(*SMALL, "logger=tensorboard", f"hydra.run.dir={run}")
+    assert (code, err) == (0, "")
+    assert out.count("WARNING") == 1
+    assert "the run goes on without" in out
+    assert len(lines_of(run)) == 20
+
+
+def leveldb_records(content):
+    """Read LevelDB's log format, which wandb's files have after 7 bytes of their own."""
+    position, parts, records = 7, b"", []
+    while position + 7 <= len(content):
+        left = 32_768 - position % 32_768
+        if left < 7:  # the rest of a block that has no room for a header
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            records.append(parts)
+            parts = b""
+    return records
+
+
+@pytest.mark.slow
+def test_weights_and_biases_works_offline(command, tmp_path):
+    pytest.importorskip("wandb", reason="the extra wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    done = command("bpc-train", *SMALL, "logger=wandb", "hydra.run.dir=run")
+    assert (done.returncode, done.stderr) == (0, "")
+    (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    logged = {}
+    for data in leveldb_records(log.read_bytes()):
+        record = Record()
+        record.ParseFromString(data)
+        step = {
+            item.key or "/".join(item.nested_key): json.loads(item.value_json)
+            for item in record.history.item
+        }
+        if step:
+            logged.setdefault(step["_step"], {}).update(step)
+    for line in lines_of(tmp_path / "run"):
+        assert math.isclose(logged[line["iteration"]]["gen_loss"], line["gen_loss"])
+    assert any(key.startswith("samples") for key in logged[10])

@@ -1,0 +1,261 @@
+"""Many runs in one command: seeds together, sweeps, and the launchers that run them."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bpc_cli.checkpoint import read_checkpoint
+
+SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
+LOSSES = ("gen_loss", "amort_loss", "energy_before", "energy_after", "generation_error")
+TOLERANCES = {"test_accuracy": {"abs": 1.0}, **{name: {"rel": 2e-3} for name in LOSSES}}
+
+
+def lines_of(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{**line, "seconds": None} for line in lines]
+
+
+def summary_of(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def files_in(run: Path) -> set[str]:
+    return {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+
+
+def assert_close(lines: list[dict], expected: list[dict]) -> None:
+    """The same run but for rounding: figures agree, and a few images may be named otherwise."""
+    assert len(lines) == len(expected)
+    for ours, theirs in zip(lines, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert (ours["iteration"], ours["seed"]) == (theirs["iteration"], theirs["seed"])
+        for name, tolerance in TOLERANCES.items():
+            if theirs[name] is None:
+                assert ours[name] is None
+            else:
+                assert ours[name] == pytest.approx(theirs[name], **tolerance), name
+
+
+@pytest.fixture(scope="session")
+def three_seeds(tmp_path_factory) -> Path:
+    """A run of seeds 4, 5 and 6 together."""
+    directory = tmp_path_factory.mktemp("seeds") / "run"
+    program = Path(sys.executable).with_name("bpc-train")
+    arguments = [*SMALL, "seed=4", "n_seeds=3", f"hydra.run.dir={directory}"]
+    subprocess.run([program, *arguments], check=True, timeout=300)
+    return directory
+
+
+def test_each_of_several_seeds_is_the_run_of_that_seed(three_seeds, bpc_train, tmp_path):
+    together = lines_of(three_seeds)
+    assert [line["seed"] for line in together[:6]] == [4, 5, 6, 4, 5, 6]
+    for seed in (4, 5, 6):
+        run = tmp_path / str(seed)
+        code, _, err, _ = bpc_train(*SMALL, f"seed={seed}", f"hydra.run.dir={run}")
+        assert (code, err) == (0, "")
+        assert_close([line for line in together if line["seed"] == seed], lines_of(run))
+
+
+def test_the_summary_of_several_seeds_sums_up_their_own_lines(three_seeds):
+    last = [line for line in lines_of(three_seeds) if line["iteration"] == 20]
+    summary = summary_of(three_seeds)
+    accuracies = [line["test_accuracy"] for line in last]
+    assert [{**line, "seconds": None} for line in summary["seeds"]] == last
+    assert summary["final"]["test_accuracy"] == pytest.approx(sum(accuracies) / 3)
+    spread = summary["final_spread"]["test_accuracy"]
+    assert spread["n"] == 3
+    assert min(accuracies) <= spread["low"] <= spread["mean"] <= spread["high"] <= max(accuracies)
+
+
+def test_eval_reports_every_seed(three_seeds, command, tmp_path):
+    done = command("bpc-eval", f"checkpoint={three_seeds}", "hydra.run.dir=eval")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    last = [line for line in lines_of(three_seeds) if line["iteration"] == 20]
+    for figures, line in zip(metrics["seeds"], last, strict=True):
+        assert figures["seed"] == line["seed"]
+        assert figures["test_accuracy"] == pytest.approx(line["test_accuracy"], abs=0.3)
+        assert figures["generation_error"] == pytest.approx(line["generation_error"], rel=1e-4)
+        assert f"seed {line['seed']}" in done.stdout
+    assert sum(map(sum, metrics["confusion"])) == 3 * metrics["test_examples"]
+
+
+def test_several_seeds_go_on_to_the_bit(three_seeds, bpc_train, tmp_path):
+    arguments = [*SMALL, "seed=4", "n_seeds=3", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert bpc_train(*arguments, "n_train_iters=10")[0] == 0
+    code, out, _, _ = bpc_train(*arguments)
+    assert code == 0
+    assert "after iteration 10" in out
+    assert lines_of(tmp_path / "run") == lines_of(three_seeds)
+    ours, theirs = (
+        read_checkpoint(run / "checkpoints" / "last.ckpt")
+        for run in (tmp_path / "run", three_seeds)
+    )
+    assert ours.payload == theirs.payload
+    code, _, err, _ = bpc_train(*arguments, "n_seeds=2")
+    assert code == 1
+    assert "n_seeds (was 3, now 2)" in err
+
+
+SWEEP = ("forward_energy_weight=1,1e-3", "model.depth=2,3", "seed=0,1")
+
+
+@pytest.fixture(scope="session")
+def basic_sweep(tmp_path_factory) -> Path:
+    """A sweep by Hydra's basic launcher."""
+    directory = tmp_path_factory.mktemp("basic") / "sweep"
+    program = Path(sys.executable).with_name("bpc-train")
+    arguments = ["-m", *SMALL, *SWEEP, f"hydra.sweep.dir={directory}"]
+    subprocess.run([program, *arguments], check=True, timeout=300)
+    return directory
+
+
+def test_the_vmap_launcher_leaves_what_the_basic_one_does(basic_sweep, command, tmp_path):
+    done = command(
+        *("bpc-train", "-m", *SMALL, *SWEEP, "hydra/launcher=vmap", "hydra.sweep.dir=sweep"),
+        *("hydra.launcher.group_size=3",),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for job in range(8):
+        ours, theirs = tmp_path / "sweep" / str(job), basic_sweep / str(job)
+        assert files_in(ours) == files_in(theirs)
+        assert_close(lines_of(ours), lines_of(theirs))
+        assert summary_of(ours)["status"] == "finished"
+        for file in ("config.yaml", "overrides.yaml"):
+            assert (ours / ".hydra" / file).read_text() == (theirs / ".hydra" / file).read_text()
+        one, other = (read_checkpoint(run / "checkpoints" / "last.ckpt") for run in (ours, theirs))
+        assert one.header["arrays"] == other.header["arrays"]
+        assert one.header["config"] == other.header["config"]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "vmap"])
+def test_a_sweep_given_again_runs_what_is_missing(launcher, command, tmp_path):
+    arguments = (
+        *("bpc-train", "-m", *SMALL, "optim.param=sgd", "optim.param_lr=1e-3,1e30,1e-2"),
+        *(f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"),
+    )
+    first = command(*arguments)
+    assert first.returncode == 1
+    assert "1 of 3 jobs failed: sweep/1: training diverged" in first.stderr
+    statuses = [summary_of(tmp_path / "sweep" / str(job))["status"] for job in range(3)]
+    assert statuses == ["finished", "diverged", "finished"]
+    assert "diverged" in summary_of(tmp_path / "sweep" / "1")["reason"]
+    finished = (tmp_path / "sweep" / "0" / "metrics.jsonl").read_bytes()
+    # One job vanishes, as if the sweep had been killed before it.
+    (tmp_path / "sweep" / "2").rename(tmp_path / "moved")
+    again = command(*arguments)
+    assert again.returncode == 1
+    assert "sweep/0 holds this run, finished: nothing to do" in again.stdout
+    assert "sweep/1: training diverged" in again.stderr
+    assert (tmp_path / "sweep" / "0" / "metrics.jsonl").read_bytes() == finished
+    if launcher == "basic":
+        assert lines_of(tmp_path / "sweep" / "2") == lines_of(tmp_path / "moved")
+    else:
+        assert_close(lines_of(tmp_path / "sweep" / "2"), lines_of(tmp_path / "moved"))
+
+
+@pytest.mark.parametrize("launcher", ["basic", "vmap"])
+def test_a_killed_sweep_is_finished_by_giving_it_again(launcher, started, command, tmp_path):
+    arguments = (
+        *("bpc-train", "-m", *SMALL, "n_train_iters=400", "checkpoint_every=10"),
+        *("forward_energy_weight=1,0.1", f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"),
+    )
+    process = started(*arguments)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "sweep/0/checkpoints/previous.ckpt").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    again = command(*arguments)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "resumed from" in again.stdout
+    for job in ("0", "1"):
+        run = tmp_path / "sweep" / job
+        assert summary_of(run)["status"] == "finished"
+        assert [line["iteration"] for line in lines_of(run)] == list(range(1, 401))
+
+
+def test_on_divergence_stop_ends_those_that_train_together(command, tmp_path):
+    done = command(
+        *("bpc-train", "-m", *SMALL, "optim.param=sgd", "optim.param_lr=1e-3,1e30"),
+        *("model.depth=2,3", "on_divergence=stop", "hydra/launcher=vmap", "hydra.sweep.dir=s"),
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    statuses = {
+        run.name: summary_of(run)["status"]
+        for run in (tmp_path / "s").iterdir()
+        if (run / "summary.json").exists()
+    }
+    assert statuses == {"0": "interrupted", "2": "diverged"}
+
+
+def test_joblib_runs_jobs_in_processes_and_tells_of_all(command, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra sweep")
+    done = command(
+        *("bpc-train", "-m", *SMALL, "batch_size=8,0,16,-1"),
+        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"),
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "bpc-train: 2 of 4 jobs failed: sweep/1: batch_size must be at least 1, not 0; "
+        "sweep/3: batch_size must be at least 1, not -1"
+    )
+    for job, status in enumerate(["finished", "failed", "finished", "failed"]):
+        assert summary_of(tmp_path / "sweep" / str(job))["status"] == status
+
+
+@pytest.mark.slow
+def test_a_cluster_job_that_is_timed_out_goes_on_by_itself(command, tmp_path):
+    pytest.importorskip("submitit", reason="the extra sweep")
+    done = command(
+        *("bpc-train", "-m", "data=digits", "model.width=64", "n_train_iters=1000000"),
+        *("test_every=500000", "log_every=1000", "forward_energy_weight=1,0.1"),
+        *("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=1"),
+        *("hydra.launcher.max_num_timeout=1", "hydra.sweep.dir=sweep"),
+    )
+    # Each job may be timed out once, after half a minute; the second time it is given up.
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "timed-out too many times" in done.stderr
+    for job in ("0", "1"):
+        run = tmp_path / "sweep" / job
+        log = (run / "train.log").read_text()
+        assert log.count("resumed from") == 1
+        checkpoint = read_checkpoint(run / "checkpoints" / "last.ckpt")
+        lines = lines_of(run)
+        numbers = [line["iteration"] for line in lines]
+        assert numbers == list(range(1000, checkpoint.header["iteration"] + 1, 1000))
+
+
+WITHOUT = """
+import sys
+sys.modules["hydra_plugins.hydra_joblib_launcher"] = None
+sys.modules["hydra_plugins.hydra_submitit_launcher"] = None
+sys.argv = ["bpc-train", "-m", "seed=0,1", "hydra/launcher={launcher}"]
+from bpc_cli.train import main
+main()
+"""
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm"])
+def test_a_launcher_that_is_not_installed_names_its_extra(launcher, environment, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(launcher=launcher)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"bpc-train: hydra/launcher={launcher} needs the extra 'sweep': "
+        "pip install 'bpc-cli[sweep]'\n"
+    )
