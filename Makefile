@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install train test test-slow kills lint format seeds wheel lock bench
+.PHONY: install train test test-slow kills lint format seeds tradeoff wheel lock bench
 
 install: $(READY)
 
@@ -41,6 +41,12 @@ format: $(READY)
 seeds: $(READY) ## the README's table: five seeds at forward_energy_weight 1 and 1e-3 on MNIST
 	$(VENV)/bin/bpc-train -m data=mnist forward_energy_weight=1,1e-3 seed=0,1,2,3,4 \
 		hydra.sweep.dir=outputs/seeds $(ARGS)
+
+tradeoff: $(READY) ## the README's sweep on MNIST: nine weights by five seeds, and its report
+	$(VENV)/bin/bpc-train -m data=mnist hydra/launcher=vmap n_seeds=5 save_samples=true \
+		forward_energy_weight=1,3.16e-1,1e-1,3.16e-2,1e-2,3.16e-3,1e-3,3.16e-4,1e-4 \
+		hydra.sweep.dir=outputs/tradeoff $(ARGS)
+	$(VENV)/bin/bpc-report outputs/tradeoff
 
 wheel: $(READY) ## without what an earlier build left, or configs since removed would be packed
 	rm -rf build

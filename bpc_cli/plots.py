@@ -79,7 +79,7 @@ def save_curves(path: Path, lines: Sequence[dict], title: str) -> None:
     losses.set(ylabel="loss (½ mean squared error)", yscale="log")
     energies.set(ylabel="energy per sample", yscale="log")
     for axes in (losses, energies):
-        _label_log_axis_plainly(axes.yaxis)
+        label_log_axis_plainly(axes.yaxis)
     accuracies.set(ylabel="test accuracy (%)")
     for axes in (losses, energies, accuracies):
         axes.set_xlabel("iteration")
@@ -115,7 +115,7 @@ def save_confusion_matrix(
     figure.savefig(path, dpi=120)
 
 
-def _label_log_axis_plainly(axis: Any) -> None:
+def label_log_axis_plainly(axis: Any) -> None:
     """Write 0.01 instead of a formula, whose layout is half the time of drawing the curves."""
     from matplotlib.ticker import LogFormatter
 

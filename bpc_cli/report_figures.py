@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from bpc_cli.comparison import WEIGHT, Comparison, Setting, describe
+from bpc_cli.plots import label_log_axis_plainly
 
 _MARKERS = "osD^vP*X"
 _STYLES = ("-", "--", "-.", ":")
 _MOST_CURVES = 24
+_MOST_POINTS = 60
 _FORMATS = ("svg", "png")
 _MOST_GIF_BYTES = 2 * 10**6
 _FRAME_MILLISECONDS = 700
@@ -69,12 +71,14 @@ def save_learning_curves(comparison: Comparison, folder: Path) -> int:
     shown = _spread_out(comparison.settings, _MOST_CURVES)
     if not shown:
         return 0
-    figure = Figure(figsize=(10, 4.2 + 0.16 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(10, 4.2 + 0.18 * len(shown)), layout="constrained")
     panels = figure.subplots(1, 3)
     metrics = ("test_accuracy", "gen_loss", "amort_loss")
     for number, setting in enumerate(shown):
         look = _look_of(number, len(shown))
         for axes, metric in zip(panels, metrics, strict=True):
+            if metric not in setting.spreads:
+                continue
             iterations, mean, low, high = _over_seeds(setting, metric)
             every = max(1, len(iterations) // 8)
             axes.plot(iterations, mean, label=setting.label or "all runs", markevery=every, **look)
@@ -85,11 +89,12 @@ def save_learning_curves(comparison: Comparison, folder: Path) -> int:
         axes.grid(alpha=0.3)
     for axes in panels[1:]:
         axes.set_yscale("log")
+        label_log_axis_plainly(axes.yaxis)
     figure.legend(
         *panels[0].get_legend_handles_labels(),
         loc="outside lower left",
         fontsize=8,
-        ncols=1 if len(shown) < 7 else 2,
+        ncols=2 if max(len(setting.label) for setting in shown) < 50 else 1,
     )
     _save(figure, folder / "learning_curves")
     return len(shown)
@@ -103,7 +108,7 @@ def sample_picture(setting: Setting, height: int = 480) -> bytes | None:
             with Image.open(grid) as picture:
                 picture.thumbnail((10 * height, height), Image.Resampling.LANCZOS)
                 encoded = io.BytesIO()
-                picture.quantize(32).save(encoded, "PNG", optimize=True)
+                _with_few_shades(picture).save(encoded, "PNG", optimize=True)
                 return encoded.getvalue()
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
@@ -151,11 +156,19 @@ def _frame(grid: Path, title: str) -> Image.Image:
             else:
                 lines[-1] = longer
         width = max(picture.width, *(int(font.getlength(line)) + 16 for line in lines))
-        canvas = Image.new("L", (width, picture.height + 20 * len(lines) + 4), 255)
+        mode = "L" if picture.mode == "L" else "RGB"
+        canvas = Image.new(mode, (width, picture.height + 20 * len(lines) + 4), "white")
         for number, line in enumerate(lines):
-            ImageDraw.Draw(canvas).text((8, 6 + 20 * number), line, 0, font)
-        canvas.paste(picture.convert("L"), (0, 20 * len(lines) + 4))
-    return canvas.quantize(32)
+            ImageDraw.Draw(canvas).text((8, 6 + 20 * number), line, "black", font)
+        canvas.paste(picture, (0, 20 * len(lines) + 4))
+    return _with_few_shades(canvas)
+
+
+def _with_few_shades(picture: Image.Image) -> Image.Image:
+    """Make a picture small to store: 32 shades of grey, evenly spaced, or 128 colours."""
+    if picture.mode == "L":
+        return picture.point([round(round(level / 255 * 31) / 31 * 255) for level in range(256)])
+    return picture.convert("RGB").quantize(128)
 
 
 def _families(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
@@ -168,22 +181,25 @@ def _families(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
     return families
 
 
-def _over_seeds(setting: Setting, metric: str) -> tuple[list[int], Any, Any, Any]:
-    """Collect a metric by iteration: its mean, lowest and highest over seeds."""
+def _over_seeds(setting: Setting, metric: str) -> np.ndarray:
+    """Collect a metric by iteration: rows of iteration, mean, lowest and highest over seeds.
+
+    What is known of every iteration, as losses are, is averaged over stretches of iterations first,
+    as a single batch's loss says little.
+    """
     counted = {line["seed"] for line in setting.lines}
-    figures: dict[int, list[float]] = {}
+    figures: dict[int, dict[int, float]] = {}
     for run in setting.runs:
         for line in run.lines:
             if line["seed"] in counted and line.get(metric) is not None:
-                figures.setdefault(line["iteration"], []).append(line[metric])
-    iterations = sorted(figures)
-    columns = [figures[iteration] for iteration in iterations]
-    return (
-        iterations,
-        [sum(column) / len(column) for column in columns],
-        [min(column) for column in columns],
-        [max(column) for column in columns],
-    )
+                figures.setdefault(line["seed"], {})[line["iteration"]] = line[metric]
+    common = sorted(set.intersection(*(set(by_iteration) for by_iteration in figures.values())))
+    by_seed = np.array([[own[iteration] for iteration in common] for own in figures.values()])
+    n_points = min(len(common), _MOST_POINTS)
+    stretches = np.array_split(np.arange(len(common)), n_points)
+    points = np.array([by_seed[:, stretch].mean(axis=1) for stretch in stretches])
+    middles = [np.mean([common[i] for i in stretch]) for stretch in stretches]
+    return np.stack([middles, points.mean(axis=1), points.min(axis=1), points.max(axis=1)])
 
 
 def _error_bars(settings: Sequence[Setting], metric: str) -> np.ndarray | None:
