@@ -62,9 +62,11 @@ class Task:
 
     Attributes:
         failures: why jobs of this process failed, a line each.
-        in_job: whether an exception comes from a job.
+        in_job: whether an exception comes from a job of this process.
         go_on: for jobs that were interrupted, how to go on.
     """
+
+    _stopped = False  # whether a signal has ended a job of this process, a launcher's worker
 
     def __init__(
         self,
@@ -96,8 +98,11 @@ class Task:
             For each why it failed, or None.
         """
         self.in_job = True
-        if os.getpid() != self._process:
+        elsewhere = os.getpid() != self._process
+        if elsewhere:
             self._began = time.time()
+            if Task._stopped:
+                return [f"{os.path.relpath(job.directory)}: not begun" for job in composed]
         reasons: list[str | None] = [None] * len(composed)
         checked: dict[int, Job] = {}
         try:
@@ -114,6 +119,9 @@ class Task:
                     if failure is not None:
                         reasons[number] = self._tell(composed[number], failure)
         except KeyboardInterrupt:
+            if elsewhere:  # raised, it would end the jobs of other processes before they have saved
+                Task._stopped = True
+                return [f"{os.path.relpath(job.directory)}: interrupted" for job in composed]
             self.go_on += [_how_to_go_on(job) for job in composed]
             raise
         finally:

@@ -4,16 +4,13 @@ import contextlib
 import dataclasses
 import math
 import os
-import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from bpc_cli.checkpoint import copy_checkpoint, read_checkpoint, save_checkpoint
-from bpc_cli.config import TrainConfig, checkpoint_distance
+from bpc_cli.config import TrainConfig
 from bpc_cli.data import Dataset
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.images import pixel_scale
@@ -26,6 +23,7 @@ from bpc_cli.plots import load_in_background
 from bpc_cli.replicas import stack
 from bpc_cli.resume import Start
 from bpc_cli.rundir import RunDirectory
+from bpc_cli.saving import Checkpoints
 from bpc_cli.seeds import mean_line
 from bpc_cli.summary import (
     closing_words,
@@ -90,8 +88,7 @@ class Records:
                 tested.setdefault(line["iteration"], []).append(line)
         self._final = list(tested.values())[-1] if tested else None
         self._best = max(tested.values(), key=_mean_accuracy, default=None)
-        self._saved = start.iteration or None  # the iteration of the last checkpoint
-        self._saved_at = time.monotonic()
+        self._checkpoints = Checkpoints(run.checkpoints, config, start)
 
     @contextlib.contextmanager
     def outcome(self) -> Iterator[None]:
@@ -204,10 +201,7 @@ class Records:
 
     def checkpoint_is_due(self, iteration: int) -> bool:
         """Tell whether `checkpoint_every` or `keep_every` asks for a checkpoint now."""
-        every, seconds = checkpoint_distance(self._config)
-        kept = self._config.keep_every
-        by_number = any(n is not None and iteration % n == 0 for n in (every, kept))
-        return by_number or time.monotonic() - self._saved_at >= seconds
+        return self._checkpoints.is_due(iteration)
 
     def checkpoint(self, iteration: int, state: TrainState, *, is_best: bool = False) -> None:
         """Save the state after an iteration, and keep the checkpoint before it.
@@ -217,18 +211,7 @@ class Records:
                 were.
         """
         with self.clock.phase("write"):
-            last = self._run.checkpoints / "last.ckpt"
-            if last.exists():
-                copy_checkpoint(last, last.with_name("previous.ckpt"))
-            save_checkpoint(last, state, self._header(iteration))
-            self._name_checkpoint(iteration, last, is_best=is_best)
-        self._saved, self._saved_at = iteration, time.monotonic()
-
-    def _name_checkpoint(self, iteration: int, path: Path, *, is_best: bool) -> None:
-        if is_best:
-            copy_checkpoint(path, path.with_name("best.ckpt"))
-        if self._config.keep_every is not None and iteration % self._config.keep_every == 0:
-            copy_checkpoint(path, path.with_name(f"iteration_{iteration:07d}.ckpt"))
+            self._checkpoints.save(iteration, state, self._header(iteration), is_best=is_best)
 
     def _go_on_from(self, start: Start) -> None:
         """Take over an earlier process's clock and checkpoints, as if it had not ended."""
@@ -238,28 +221,16 @@ class Records:
         here = self.clock.elapsed - self.clock.seconds["train"]
         self.clock.add_earlier(start.checkpoint.header["seconds"])
         self._earlier = self.clock.elapsed - self.clock.seconds["train"] - here
-        if start.metrics is None:
-            return
-        last, best = (self._run.checkpoints / f"{name}.ckpt" for name in ("last", "best"))
-        if start.checkpoint.path != last:
-            copy_checkpoint(start.checkpoint.path, last)
-        # A kill may have come between saving a checkpoint and giving it its other names.
-        is_best = self._best is not None and self._best[0]["iteration"] == start.iteration
-        self._name_checkpoint(start.iteration, last, is_best=is_best)
-        earlier_best = start.metrics.parent / "checkpoints" / "best.ckpt"
-        if is_best or self._best is None:
-            return
-        if _is_of_iteration(earlier_best, self._best[0]["iteration"]):
-            copy_checkpoint(earlier_best, best)
-        else:
+        best = self._best[0]["iteration"] if self._best else None
+        if not self._checkpoints.take_over(start, best):
             self._best = None  # it is lost: the next test point is the best that there is
 
     def _diverged(
         self, iteration: int, broken: set[str], lines: Sequence[dict[str, Any]]
     ) -> DivergedError:
         kept = "no checkpoint had been saved yet"
-        if self._saved is not None:
-            kept = f"the state of iteration {self._saved} is in checkpoints/last.ckpt"
+        if self._checkpoints.saved is not None:
+            kept = f"the state of iteration {self._checkpoints.saved} is in checkpoints/last.ckpt"
         seeds = [
             str(line["seed"])
             for line in lines
@@ -292,8 +263,8 @@ class Records:
         }
 
     def _write_pending(self) -> None:
+        self._run.log_metrics(self._pending)
         written, self._pending = self._pending, []
-        self._run.log_metrics(written)
         if written:
             self._loggers.each(lambda logger: logger.lines(written))
 
@@ -318,9 +289,3 @@ class Records:
 
 def _mean_accuracy(lines: Sequence[dict[str, Any]]) -> float:
     return float(np.mean([line["test_accuracy"] for line in lines]))
-
-
-def _is_of_iteration(path: Path, iteration: int) -> bool:
-    with contextlib.suppress(UserError):
-        return read_checkpoint(path).header["iteration"] == iteration
-    return False

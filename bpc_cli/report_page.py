@@ -59,7 +59,8 @@ def write_page(
     parts += _samples(comparison.settings, pictures)
     if n_curves:
         caption = (
-            f"Means and ranges over seeds, of {n_curves} of {len(comparison.settings)} settings."
+            f"Means and ranges over seeds, of {n_curves} of {len(comparison.settings)} settings; "
+            "losses are averaged over stretches of iterations."
         )
         parts += [
             "<h2>Learning curves</h2>",

@@ -5,15 +5,12 @@ import math
 import struct
 
 import pytest
+from run_files import lines_of
 
 pytest.importorskip("tensorboardX", reason="the extra tensorboard")
 from tensorboardX.proto.event_pb2 import Event
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
-
-
-def lines_of(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def events_of(folder):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from run_files import lines_of
 
 from bpc_cli.comparison import compare
 from bpc_cli.runs import find_runs, read_run
@@ -66,8 +67,7 @@ class Page(HTMLParser):
 
 
 def last_lines(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["iteration"] == 20]
+    return [line for line in lines_of(run) if line["iteration"] == 20]
 
 
 def test_a_report_counts_what_the_runs_measured(sweep, command, tmp_path):

@@ -1,6 +1,5 @@
 """Runs that are stopped, killed or damaged: what was saved is there, and goes on as if whole."""
 
-import json
 import os
 import random
 import shutil
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_files import lines_of, status_of
 
 from bpc_cli.checkpoint import read_checkpoint
 
@@ -33,18 +33,8 @@ def uninterrupted(tmp_path_factory) -> tuple[Path, float]:
     return directory, time.monotonic() - began
 
 
-def lines_of(run: Path) -> list[dict]:
-    """A run's metrics lines, but for the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{**line, "seconds": None} for line in lines]
-
-
 def content_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def status_of(run: Path) -> str:
-    return json.loads((run / "summary.json").read_text())["status"]
 
 
 def assert_same_run(run: Path, expected: Path) -> None:

@@ -7,21 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from run_files import lines_of, summary_of
 
 from bpc_cli.checkpoint import read_checkpoint
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
 LOSSES = ("gen_loss", "amort_loss", "energy_before", "energy_after", "generation_error")
 TOLERANCES = {"test_accuracy": {"abs": 1.0}, **{name: {"rel": 2e-3} for name in LOSSES}}
-
-
-def lines_of(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{**line, "seconds": None} for line in lines]
-
-
-def summary_of(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text())
 
 
 def files_in(run: Path) -> set[str]:

@@ -4,12 +4,16 @@ Hydra takes plugins from the package `hydra_plugins` alone, so this is installed
 `hydra_plugins.bpc`.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import psutil
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
@@ -20,6 +24,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from bpc_cli.errors import one_line
+from bpc_cli.interrupts import Stopped
 from bpc_cli.jobs import Job, JobsFailed
 
 log = logging.getLogger(__name__)
@@ -52,23 +57,63 @@ class Sweeper(BasicSweeper):
         self._task = task_function
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run a job for each combination of values."""
+        """Run a job for each combination of values.
+
+        Raises:
+            Stopped: if a signal has ended the processes that jobs ran in.
+        """
+        assert self.config is not None
+        again = f"hydra.sweep.dir={os.path.relpath(self.config.hydra.sweep.dir)}"
+        in_processes = self.config.hydra.runtime.choices["hydra/launcher"] == "joblib"
         try:
-            returns = super().sweep(arguments)
+            with signals_left_to_jobs() if in_processes else contextlib.nullcontext([]) as signals:
+                returns = super().sweep(arguments)
         except (HydraException, OmegaConfBaseException, OSError):
             raise
+        except KeyboardInterrupt:
+            if not self._task.in_job:
+                self._task.go_on.append(f"the same command with {again} goes on")
+            raise
         except Exception as error:
-            if getattr(self._task, "in_job", False) or self.config is None:
+            if self._task.in_job:
                 raise
-            directory = os.path.relpath(self.config.hydra.sweep.dir)
             raise JobsFailed(
-                f"a job ended without an answer ({one_line(error)}); the same command with "
-                f"hydra.sweep.dir={directory} runs what is unfinished"
+                f"a job ended without an answer ({one_line(error)}); the same command with {again} "
+                "runs what is unfinished"
             ) from error
+        if signals:
+            self._task.go_on.append(f"the same command with {again} goes on")
+            raise Stopped(signals[0])
         jobs = [job for batch in returns for job in batch]
         if reasons := [job.return_value for job in jobs if job.return_value]:
             raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs failed: {'; '.join(reasons)}")
         return returns
+
+
+@contextlib.contextmanager
+def signals_left_to_jobs() -> Iterator[list[int]]:
+    """Wait in a `with` block for the processes of jobs, which a signal tells to save and stop.
+
+    Ctrl-C reaches them by itself; SIGTERM is passed on.
+
+    Yields:
+        The signals that have come.
+    """
+    signals: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        if number != signal.SIGINT:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+
+    previous = {each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
 
 
 class VmapLauncher(Launcher):
