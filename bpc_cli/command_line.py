@@ -31,6 +31,7 @@ _FLAGS = {
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
+_LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
 _GROUPS = ("model", "optim", "inference", "data", "logger", "experiment")
 
 
@@ -94,7 +95,7 @@ def _register_plugins() -> None:
         known.register(plugin)
     # Else Hydra would lay its plugins' own launcher configs under ours of the same names.
     launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for name in ("joblib", "submitit_local", "submitit_slurm"):
+    for name in _LAUNCHERS[2:]:
         launchers.pop(f"{name}.yaml", None)
 
 
@@ -167,6 +168,7 @@ def _help(command: str, config_name: str, schema: type, about: str) -> str:
         "Hydra's own flags:",
         f"  {command} --cfg job               show the composed config and stop",
         f"  {command} -m NAME=A,B,C           run once per value, or per combination of values",
+        "    hydra/launcher=NAME             of -m, who runs them: " + ", ".join(_LAUNCHERS),
         f"  {command} --hydra-help            everything else, such as tab completion",
     ]
     return "\n".join(lines)
