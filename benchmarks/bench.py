@@ -23,8 +23,9 @@ import numpy as np
 from floor import REPEATS, bare_adam, bare_product, unavoidable_products
 
 from bpc_cli.images import pixel_scale
-from bpc_cli.learning import make_rules, make_state, train_chunk
+from bpc_cli.learning import make_state, train_chunk
 from bpc_cli.optimisers import make_optimiser
+from bpc_cli.rules import make_rules
 from bpc_cli.timing import PhaseClock
 
 ROUNDS = 7

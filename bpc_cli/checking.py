@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bpc_cli.config import TrainConfig, checkpoint_distance, option_fields, option_paths
+from bpc_cli.config import TrainConfig, checkpoint_distance
 from bpc_cli.errors import UserError
+from bpc_cli.options import option_fields, option_paths
 
 Config = TypeVar("Config")
 
@@ -169,6 +170,27 @@ def _check_combinations(config: TrainConfig) -> None:
             "checkpoint_every must be a number of iterations (100) or of seconds (60s), "
             f"not {config.checkpoint_every}"
         ) from error
+    algorithm, inference = config.algorithm.name, config.inference
+    for direction, weight, factors in (
+        ("forward", config.forward_energy_weight, inference.forward_layer_weights),
+        ("backward", config.backward_energy_weight, inference.backward_layer_weights),
+    ):
+        if factors is not None and len(factors) != config.model.depth:
+            raise UserError(
+                f"inference.{direction}_layer_weights must have model.depth = {config.model.depth} "
+                f"numbers, not {len(factors)}"
+            )
+        if factors is not None and not all(0 <= factor < math.inf for factor in factors):
+            raise UserError(f"inference.{direction}_layer_weights must be at least 0, and finite")
+        if weight == 0 and algorithm == {"forward": "genpc", "backward": "discpc"}[direction]:
+            raise UserError(f"{direction}_energy_weight is 0: {algorithm} would learn nothing")
+    if algorithm == "bp" and (inference.n_steps or inference.start):
+        raise UserError(
+            "algorithm=bp has no activities to infer: leave inference.n_steps and inference.start "
+            "at null"
+        )
+    if algorithm == "bp" and (inference.forward_layer_weights or inference.backward_layer_weights):
+        raise UserError("algorithm=bp learns from its outputs alone: it has no layer weights")
     if config.forward_energy_weight == 0 and config.backward_energy_weight == 0:
         raise UserError(
             "forward_energy_weight and backward_energy_weight are both 0: nothing would be learnt"

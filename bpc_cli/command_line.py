@@ -23,16 +23,17 @@ from bpc_cli.checking import (
     unknown_choice,
     unknown_option,
 )
-from bpc_cli.config import EvalConfig, option_fields, register_schemas
+from bpc_cli.config import EvalConfig, register_schemas
 from bpc_cli.errors import one_line
 from bpc_cli.jobs import EndOfSweep, Failure, Job, JobsFailed, Task, fail
+from bpc_cli.options import option_fields
 
 _FLAGS = {
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
 _LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
-_GROUPS = ("model", "optim", "inference", "data", "logger", "experiment")
+_GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment")
 
 
 def run_command(

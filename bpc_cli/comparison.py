@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bpc_cli.config import TrainConfig, option_fields
+from bpc_cli.config import TrainConfig
+from bpc_cli.options import option_fields
 from bpc_cli.runs import RunRecord
 from bpc_cli.seeds import Spread, spread
 

@@ -7,45 +7,12 @@ entry points nothing sees a config.
 import dataclasses
 import math
 import re
-import typing
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 
-
-def option(
-    help: str,
-    unit: str = "",
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    choices: tuple[str, ...] = (),
-    takes_any_keys: bool = False,
-    may_change: bool = False,
-    traced: bool = False,
-    before: Any = MISSING,
-) -> Any:
-    """Declare an option: its explanation, unit, and range; None is checked by its type alone.
-
-    `may_change` says that a run may go on with another value, `traced` that runs of other values
-    are trained by the same program. `before` is what runs did before the
-    option existed, so that what they saved can be read.
-    """
-    metadata = {
-        "help": help,
-        "unit": unit,
-        "at_least": at_least,
-        "above": above,
-        "at_most": at_most,
-        "choices": choices,
-        "takes_any_keys": takes_any_keys,
-        "may_change": may_change,
-        "traced": traced,
-        "before": before,
-    }
-    return dataclasses.field(default=MISSING, metadata=metadata)
+from bpc_cli.options import option, option_fields
 
 
 @dataclasses.dataclass
@@ -110,6 +77,35 @@ class InferenceConfig:
         "gradient steps on the activities per training step; null: depth - 1",
         "steps",
         at_least=0,
+    )
+    start: str | None = option(
+        "what the activities start from; null: what the algorithm starts from",
+        choices=("amortised", "generative", "zeros", "noise"),
+        before=None,
+    )
+    reduction: str = option(
+        "gradient that activities follow: of the batch's mean energy (each sample moves at "
+        "rate/batch_size), or of its sum (at the rate itself)",
+        choices=("mean", "sum"),
+        before="mean",
+    )
+    forward_layer_weights: list[float] | None = option(
+        "what forward_energy_weight is multiplied by at each layer, label side first: model.depth "
+        "numbers; null: 1 each",
+        before=None,
+    )
+    backward_layer_weights: list[float] | None = option(
+        "the same for backward_energy_weight", before=None
+    )
+
+
+@dataclasses.dataclass
+class AlgorithmConfig:
+    name: str = option(
+        "the model: bidirectional, hybrid, discriminative or generative predictive coding, or "
+        "backpropagation",
+        choices=("bpc", "hpc", "discpc", "genpc", "bp"),
+        before="bpc",
     )
 
 
@@ -223,6 +219,7 @@ class TrainConfig:
     backward_energy_weight: float = option(
         "alpha_b, the weight of the amortiser's prediction errors", at_least=0, traced=True
     )
+    algorithm: AlgorithmConfig = dataclasses.field(default_factory=AlgorithmConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
@@ -254,26 +251,6 @@ def register_schemas() -> None:
     store.store(name="eval_schema", node=EvalConfig)
 
 
-def option_paths(schema: type) -> list[str]:
-    """List every option of a schema by its dotted path."""
-    return [path for path, _ in option_fields(schema)]
-
-
-def option_fields(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
-    """List every option of a schema: its dotted path and its declaration."""
-    listed = []
-    hints = typing.get_type_hints(schema)
-    for field in dataclasses.fields(schema):
-        path = f"{prefix}{field.name}"
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind):
-            assert isinstance(kind, type)
-            listed += option_fields(kind, f"{path}.")
-        else:
-            listed.append((path, field))
-    return listed
-
-
 def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:
     """Resolve `checkpoint_every` to a number of iterations, or of seconds.
 
@@ -292,6 +269,13 @@ def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:
 
 
 def n_inference_steps(config: TrainConfig) -> int:
-    """Resolve the default number of inference steps: one per hidden layer."""
+    """Resolve the default number of inference steps: one per hidden layer, and none for bp."""
+    if config.algorithm.name == "bp":
+        return 0
     steps = config.inference.n_steps
     return config.model.depth - 1 if steps is None else steps
+
+
+def layer_weights(weight: float, factors: list[float] | None) -> float | list[float]:
+    """Multiply an energy weight by a factor for each layer, if there are any."""
+    return weight if factors is None else [weight * factor for factor in factors]

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from bpc_cli.networks import Amortiser, Generator
 
+EnergyWeight = float | Float[Array, "#depth"] | Float[Array, ""] | None
+
 
 def generator_errors(
     generator: Generator,
@@ -48,22 +50,56 @@ def energy_terms(
     label: Float[Array, "batch label"],
     activities: Sequence[Float[Array, "batch width"]],
     image: Float[Array, "batch image"],
-    forward_energy_weight: float | Float[Array, ""],
-    backward_energy_weight: float | Float[Array, ""],
+    forward_energy_weight: EnergyWeight,
+    backward_energy_weight: EnergyWeight,
 ) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
     """Compute the energy's terms, one per layer and direction, as means over the batch.
 
     A term is `α/B Σ_samples ½ ‖prediction error‖²`, α_f for the generator's errors and α_b for
-    the amortiser's.
+    the amortiser's. A weight may be one for each layer; a direction whose weight is None takes no
+    part, and its terms are 0.
 
     Returns:
         The generator's terms (z_0, ..., image) and the amortiser's (label, z_0, ...).
     """
-    forward = generator_errors(generator, label, activities, image)
-    backward = amortiser_errors(amortiser, label, activities, image)
+    nothing = jnp.zeros(generator.depth, image.dtype)
+    forward = backward = nothing
+    if forward_energy_weight is not None:
+        errors = generator_errors(generator, label, activities, image)
+        forward = forward_energy_weight * jnp.stack([half_mean_square_norm(e) for e in errors])
+    if backward_energy_weight is not None:
+        errors = amortiser_errors(amortiser, label, activities, image)
+        backward = backward_energy_weight * jnp.stack([half_mean_square_norm(e) for e in errors])
+    return forward, backward
+
+
+def output_terms(
+    generator: Generator,
+    amortiser: Amortiser,
+    label: Float[Array, "batch label"],
+    image: Float[Array, "batch image"],
+    forward_energy_weight: EnergyWeight,
+    backward_energy_weight: EnergyWeight,
+) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
+    """Compute the terms of a network's own output alone, which backpropagation learns from.
+
+    They are `α_f/B Σ_samples ½ ‖image - generator(label)‖²` and
+    `α_b/B Σ_samples ½ ‖label - amortiser(image)‖²`: the energy's terms at the clamped ends, with
+    every hidden activity what the network that is measured makes of its input.
+
+    Returns:
+        As `energy_terms`, 0 at hidden layers.
+    """
+    nothing = jnp.zeros(generator.depth, image.dtype)
+    forward = half_mean_square_norm(image - generator(label))
+    backward = half_mean_square_norm(label - amortiser(image))
     return (
-        forward_energy_weight * jnp.stack([_half_mean_square_norm(error) for error in forward]),
-        backward_energy_weight * jnp.stack([_half_mean_square_norm(error) for error in backward]),
+        nothing
+        if forward_energy_weight is None
+        else forward_energy_weight * nothing.at[-1].set(forward),
+        nothing
+        if backward_energy_weight is None
+        else backward_energy_weight * nothing.at[0].set(backward),
     )
 
 
@@ -73,8 +109,8 @@ def energy(
     label: Float[Array, "batch label"],
     activities: Sequence[Float[Array, "batch width"]],
     image: Float[Array, "batch image"],
-    forward_energy_weight: float | Float[Array, ""],
-    backward_energy_weight: float | Float[Array, ""],
+    forward_energy_weight: EnergyWeight,
+    backward_energy_weight: EnergyWeight,
 ) -> Float[Array, ""]:
     """Compute the bidirectional energy F, the sum of all `energy_terms`.
 
@@ -93,5 +129,6 @@ def energy(
     return jnp.sum(forward) + jnp.sum(backward)
 
 
-def _half_mean_square_norm(error: Float[Array, "batch target"]) -> Float[Array, ""]:
+def half_mean_square_norm(error: Float[Array, "batch target"]) -> Float[Array, ""]:
+    """Compute the mean over the batch of ½ ‖error‖²."""
     return 0.5 * jnp.sum(error**2) / error.shape[0]

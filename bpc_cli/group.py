@@ -17,11 +17,12 @@ from bpc_cli.data import Dataset, batch_indices
 from bpc_cli.errors import UserError
 from bpc_cli.images import pixel_scale
 from bpc_cli.interrupts import StopRequest, deferred_signals
-from bpc_cli.learning import Rules, StepMetrics, TrainState, train_replicas
+from bpc_cli.learning import StepMetrics, TrainState, train_replicas
 from bpc_cli.metrics import NetworkTest, class_means, evaluate_replicas
 from bpc_cli.pacing import chunk_capacity, next_stop
 from bpc_cli.records import Records, SweepEndedError
-from bpc_cli.replicas import join, stack, take
+from bpc_cli.replicas import join, static_of, take
+from bpc_cli.rules import Rules
 
 
 class Run:
@@ -33,7 +34,7 @@ class Run:
         dataset: the data set really used.
         n_iters: the iteration that it ends after.
         iteration: the last iteration done.
-        rules: how its steps infer and learn.
+        rules: how each seed's steps infer and learn, stacked.
         states: networks and optimiser states of each seed, stacked.
         records: writes what happens in it.
         closing: closes its records, and lets go of its directory.
@@ -76,7 +77,7 @@ class Run:
 
     def fits(self, other: "Run") -> bool:
         """Tell whether two runs of configs that fit can be trained by one program from here on."""
-        mine, others = (eqx.partition(run.rules, eqx.is_array)[1] for run in (self, other))
+        mine, others = (static_of(run.rules) for run in (self, other))
         return self.iteration == other.iteration and bool(eqx.tree_equal(mine, others))
 
 
@@ -144,7 +145,7 @@ def stepper(
     n_examples = len(dataset.train_images)
     images, labels = jax.device_put((dataset.train_images, dataset.train_labels))
     scale = pixel_scale(config.data.mean, config.data.std)
-    rules = join([stack([run.rules] * config.n_seeds) for run in runs])
+    rules = join([run.rules for run in runs])
     seeds = [run.config.seed + k for run in runs for k in range(config.n_seeds)]
 
     def take_steps(first: int, last: int, states: TrainState):

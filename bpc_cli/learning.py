@@ -5,12 +5,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
-from bpc_cli.energy import energy, energy_terms
+from bpc_cli.algorithms import ALGORITHMS
+from bpc_cli.energy import energy, energy_terms, output_terms
 from bpc_cli.images import PixelScale, normalise
-from bpc_cli.inference import amortise, relax
+from bpc_cli.inference import amortise, relax, start
 from bpc_cli.networks import Amortiser, Generator, make_networks
 from bpc_cli.optimisers import Optimiser
 from bpc_cli.replicas import over_replicas
+from bpc_cli.rules import Rules
 
 
 class TrainState(eqx.Module):
@@ -22,34 +24,16 @@ class TrainState(eqx.Module):
     amortiser_optimiser_state: PyTree
 
 
-class Rules(eqx.Module):
-    """How a step infers and learns. Numbers here are traced; `n_inference_steps` is compiled in.
-
-    Attributes:
-        forward_energy_weight: α_f, the weight of the generator's prediction errors.
-        backward_energy_weight: α_b, the weight of the amortiser's prediction errors.
-        activity_optimiser: relaxes the hidden activities, from a fresh state for every batch.
-        parameter_optimiser: updates each network, with a state of its own for each.
-        n_inference_steps: gradient steps on the activities per training step.
-    """
-
-    forward_energy_weight: Float[Array, ""]
-    backward_energy_weight: Float[Array, ""]
-    activity_optimiser: Optimiser
-    parameter_optimiser: Optimiser
-    n_inference_steps: int = eqx.field(static=True)
-
-
 class StepMetrics(eqx.Module):
     """What one training step reports, all of it measured before the parameters change.
 
     Attributes:
         gen_loss: ½ · mean over batch and pixels of (image - generator(label))².
         amort_loss: ½ · mean over batch and classes of (label - amortiser(image))².
-        energy_before: F at the amortised activities.
-        energy_after: F at the relaxed activities.
-        generator_energy: the generator's share of `energy_after`, α_f included.
-        amortiser_energy: the amortiser's share of `energy_after`, α_b included.
+        energy_before: the energy that activities relax on, where they start; for bp, both losses.
+        energy_after: the same at the relaxed activities.
+        generator_energy: the energy that the generator learns from, α_f included.
+        amortiser_energy: the energy that the amortiser learns from, α_b included.
     """
 
     gen_loss: Float[Array, "*steps"]
@@ -58,23 +42,6 @@ class StepMetrics(eqx.Module):
     energy_after: Float[Array, "*steps"]
     generator_energy: Float[Array, "*steps"]
     amortiser_energy: Float[Array, "*steps"]
-
-
-def make_rules(
-    forward_energy_weight: float,
-    backward_energy_weight: float,
-    activity_optimiser: Optimiser,
-    parameter_optimiser: Optimiser,
-    n_inference_steps: int,
-) -> Rules:
-    """Make the rules of a run from plain numbers."""
-    return Rules(
-        jnp.asarray(forward_energy_weight, jnp.result_type(float)),
-        jnp.asarray(backward_energy_weight, jnp.result_type(float)),
-        activity_optimiser,
-        parameter_optimiser,
-        n_inference_steps,
-    )
 
 
 # These programs run once and are slow to optimise: level 1 halves their compilation.
@@ -113,55 +80,56 @@ def train_step(
     label: Float[Array, "batch label"],
     rules: Rules,
     predicted_image: Float[Array, "batch image"] | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """Take one training step: amortise, relax with image and label clamped, learn.
+    """Take one training step: initialise, relax with image and label clamped, learn.
 
-    The amortiser's bottom-up pass initialises the activities; they take
-    `rules.n_inference_steps` gradient steps on the energy F; then each network takes one
-    step of its own optimiser on the gradient of F at the relaxed activities.
+    The activities start from a pass of a network; they take `rules.n_inference_steps` gradient
+    steps on the algorithm's energy; then each network that learns takes one step of its own
+    optimiser on the gradient of its energy at the relaxed activities.
 
     Args:
         state: networks and optimiser states before the step.
         image: the batch's images in normalised units.
         label: the batch's one-hot labels.
-        rules: energy weights, optimisers and number of inference steps.
+        rules: algorithm, energy weights, optimisers and number of inference steps.
         predicted_image: `state.generator(label)`, where the caller has it cheaper.
+        key: fixes the noise that activities start from; None for `rules.key`.
     """
-    activities, predicted_label = amortise(state.amortiser, image)
+    algorithm = ALGORITHMS[rules.algorithm]
+    generator, amortiser = networks = (state.generator, state.amortiser)
+    _, predicted_label = amortise(state.amortiser, image)
     if predicted_image is None:
         predicted_image = state.generator(label)
+    key = rules.key if key is None else key
+    activities = start(rules.start, generator, amortiser, label, image, key)
 
     def energy_of(activities):
-        return energy(
-            state.generator,
-            state.amortiser,
-            label,
-            activities,
-            image,
-            rules.forward_energy_weight,
-            rules.backward_energy_weight,
-        )
+        weights = rules.energy_weights(algorithm.generator_infers, algorithm.amortiser_infers)
+        return energy(generator, amortiser, label, activities, image, *weights)
 
     def terms_of(networks):
+        weights = rules.energy_weights(algorithm.generator_learns, algorithm.amortiser_learns)
         generator, amortiser = networks
-        forward, backward = energy_terms(
-            generator,
-            amortiser,
-            label,
-            relaxed,
-            image,
-            rules.forward_energy_weight,
-            rules.backward_energy_weight,
-        )
+        if algorithm.by_backpropagation:
+            forward, backward = output_terms(generator, amortiser, label, image, *weights)
+        else:
+            forward, backward = energy_terms(generator, amortiser, label, relaxed, image, *weights)
         return jnp.sum(forward) + jnp.sum(backward), (jnp.sum(forward), jnp.sum(backward))
 
     relaxed, energy_trace = relax(
-        activities, energy_of, rules.activity_optimiser, rules.n_inference_steps
+        activities,
+        energy_of,
+        rules.activity_optimiser,
+        rules.n_inference_steps,
+        1.0 if rules.reduction == "mean" else float(len(image)),
     )
-    networks = (state.generator, state.amortiser)
-    (energy_after, (forward, backward)), gradients = eqx.filter_value_and_grad(
+    (energy_learnt, (forward, backward)), gradients = eqx.filter_value_and_grad(
         terms_of, has_aux=True
     )(networks)
+    energy_after = energy_learnt
+    if not algorithm.by_backpropagation and not algorithm.amortiser_infers:
+        energy_after = forward
 
     metrics = StepMetrics(
         gen_loss=0.5 * jnp.mean((image - predicted_image) ** 2),
@@ -171,7 +139,7 @@ def train_step(
         generator_energy=forward,
         amortiser_energy=backward,
     )
-    return _learn(state, gradients, rules.parameter_optimiser), metrics
+    return _learn(state, gradients, rules), metrics
 
 
 @eqx.filter_jit(donate="all-except-first")
@@ -244,7 +212,8 @@ def _take_steps(
         one_hot = jnp.eye(n_classes, dtype=image.dtype)
         # Labels are one-hot, so there are no more different predictions than classes.
         predicted_image = state.generator(one_hot)[labels[index]]
-        return train_step(state, image, one_hot[labels[index]], rules, predicted_image)
+        key = jax.random.fold_in(jax.random.fold_in(rules.key, index[0]), index[-1])
+        return train_step(state, image, one_hot[labels[index]], rules, predicted_image, key)
 
     arrays, static = eqx.partition(state, eqx.is_array)
 
@@ -262,16 +231,26 @@ def _take_steps(
     return eqx.combine(arrays, static), metrics, finite
 
 
-def _learn(state: TrainState, gradients, optimiser: Optimiser) -> TrainState:
-    def step(network, gradient, optimiser_state):
+def _learn(state: TrainState, gradients, rules: Rules) -> TrainState:
+    algorithm, optimiser = ALGORITHMS[rules.algorithm], rules.parameter_optimiser
+
+    def step(network, gradient, optimiser_state, learns):
+        if not learns:  # weight decay would change it too
+            return network, optimiser_state
         weights, static = eqx.partition(network, eqx.is_array)
         weights, optimiser_state = optimiser.update(gradient, optimiser_state, weights)
         return eqx.combine(weights, static), optimiser_state
 
     generator, generator_state = step(
-        state.generator, gradients[0], state.generator_optimiser_state
+        state.generator,
+        gradients[0],
+        state.generator_optimiser_state,
+        algorithm.generator_learns,
     )
     amortiser, amortiser_state = step(
-        state.amortiser, gradients[1], state.amortiser_optimiser_state
+        state.amortiser,
+        gradients[1],
+        state.amortiser_optimiser_state,
+        algorithm.amortiser_learns,
     )
     return TrainState(generator, amortiser, generator_state, amortiser_state)

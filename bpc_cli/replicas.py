@@ -41,6 +41,11 @@ def with_leading_axis(tree: Tree, size: int) -> Tree:
     )
 
 
+def static_of(tree: Tree) -> Tree:
+    """Take what of a tree is no array, and so is compiled into a program."""
+    return eqx.partition(tree, _is_array)[1]
+
+
 def n_replicas(stacked: PyTree) -> int:
     """Count the replicas of a stack."""
     return len(jax.tree.leaves(eqx.filter(stacked, _is_array))[0])

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 from omegaconf import MISSING
 
-from bpc_cli.config import TrainConfig, option_fields
+from bpc_cli.config import TrainConfig
+from bpc_cli.options import option_fields
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"

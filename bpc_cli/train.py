@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpc_cli.command_line import run_command
-from bpc_cli.config import TrainConfig, n_inference_steps
+from bpc_cli.config import TrainConfig, layer_weights, n_inference_steps
 from bpc_cli.errors import UserError
 from bpc_cli.jobs import Failure, Job, save_composed_config
 
@@ -17,8 +17,9 @@ from bpc_cli.jobs import Failure, Job, save_composed_config
 if TYPE_CHECKING:
     from bpc_cli.data import Dataset
     from bpc_cli.group import Run
-    from bpc_cli.learning import Rules, TrainState
+    from bpc_cli.learning import TrainState
     from bpc_cli.loggers import Logger
+    from bpc_cli.rules import Rules
 
 
 def main() -> None:
@@ -145,17 +146,18 @@ def garbage_left_alone() -> Iterator[None]:
 
 
 def set_up(config: TrainConfig, n_iters: int, dataset: "Dataset") -> tuple["Rules", "TrainState"]:
-    """Build what a config names: the rules of a step, and each seed's networks, stacked.
+    """Build what a config names: each seed's rules of a step and networks, stacked.
 
     Raises:
         UserError: for optimisers or schedules that optax does not have or does not accept.
     """
     import jax
 
-    from bpc_cli.learning import make_rules, make_state
+    from bpc_cli.learning import make_state
     from bpc_cli.networks import layer_sizes
     from bpc_cli.optimisers import make_optimiser
     from bpc_cli.replicas import stack
+    from bpc_cli.rules import make_rules
 
     model, optim, n_steps = config.model, config.optim, n_inference_steps(config)
     try:
@@ -177,25 +179,33 @@ def set_up(config: TrainConfig, n_iters: int, dataset: "Dataset") -> tuple["Rule
         )
     except ValueError as error:
         raise UserError(f"optim: {error}") from error
-    rules = make_rules(
-        config.forward_energy_weight,
-        config.backward_energy_weight,
-        activity_optimiser,
-        parameter_optimiser,
-        n_steps,
-    )
+    seeds = range(config.seed, config.seed + config.n_seeds)
+    rules = [
+        make_rules(
+            layer_weights(config.forward_energy_weight, config.inference.forward_layer_weights),
+            layer_weights(config.backward_energy_weight, config.inference.backward_layer_weights),
+            activity_optimiser,
+            parameter_optimiser,
+            n_steps,
+            algorithm=config.algorithm.name,
+            start=config.inference.start,
+            reduction=config.inference.reduction,
+            seed=seed,
+        )
+        for seed in seeds
+    ]
     sizes = layer_sizes(dataset.n_classes, model.width, model.depth, dataset.train_images.shape[1])
     states = [
         make_state(
-            jax.random.PRNGKey(config.seed + k),
+            jax.random.PRNGKey(seed),
             tuple(sizes),
             model.act_fn,
             parameter_optimiser,
             model.use_bias,
         )
-        for k in range(config.n_seeds)
+        for seed in seeds
     ]
-    return rules, stack(states)
+    return stack(rules), stack(states)
 
 
 def logger_makers(config: TrainConfig, directory: Path, first: int) -> list[Callable[[], "Logger"]]:

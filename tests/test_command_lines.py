@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bpc_cli.checking import check_config
-from bpc_cli.config import TrainConfig, option_fields, option_paths, register_schemas
+from bpc_cli.config import TrainConfig, register_schemas
+from bpc_cli.options import option_fields, option_paths
 
 OPTIONS = {path: field.metadata for path, field in option_fields(TrainConfig)}
 GROUPS = {
+    "algorithm": ["bpc", "hpc", "discpc", "genpc", "bp"],
     "model": ["published", "paper"],
     "optim": ["adam", "adamw", "sgd", "adam_cosine"],
     "inference": ["published", "paper"],

@@ -7,8 +7,9 @@ import pytest
 
 import bpc_cli
 from bpc_cli.images import normalise, pixel_scale
-from bpc_cli.learning import make_rules, make_state, train_chunk, train_step
+from bpc_cli.learning import make_state, train_chunk, train_step
 from bpc_cli.optimisers import make_optimiser
+from bpc_cli.rules import make_rules
 
 
 def setting(alpha_f=1.0, param_lr=1e-3, depth=3, n_steps=2):

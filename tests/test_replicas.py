@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from bpc_cli.images import pixel_scale
-from bpc_cli.learning import make_rules, make_state, train_chunk, train_replicas
+from bpc_cli.learning import make_state, train_chunk, train_replicas
 from bpc_cli.metrics import class_means, evaluate_networks, evaluate_replicas
 from bpc_cli.optimisers import make_optimiser
 from bpc_cli.replicas import join, stack, take
+from bpc_cli.rules import make_rules
 
 SCALE = pixel_scale(0.1, 0.3)
 N_STEPS = 6

@@ -1,0 +1,61 @@
+"""How an option is declared: its explanation, unit and range, on a dataclass's field."""
+
+import dataclasses
+import typing
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def option(
+    help: str,
+    unit: str = "",
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] = (),
+    takes_any_keys: bool = False,
+    may_change: bool = False,
+    traced: bool = False,
+    before: Any = MISSING,
+) -> Any:
+    """Declare an option: its explanation, unit, and range; None is checked by its type alone.
+
+    `may_change` says that a run may go on with another value, `traced` that runs of other values
+    are trained by the same program. `before` is what runs did before the
+    option existed, so that what they saved can be read.
+    """
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "at_least": at_least,
+        "above": above,
+        "at_most": at_most,
+        "choices": choices,
+        "takes_any_keys": takes_any_keys,
+        "may_change": may_change,
+        "traced": traced,
+        "before": before,
+    }
+    return dataclasses.field(default=MISSING, metadata=metadata)
+
+
+def option_paths(schema: type) -> list[str]:
+    """List every option of a schema by its dotted path."""
+    return [path for path, _ in option_fields(schema)]
+
+
+def option_fields(schema: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
+    """List every option of a schema: its dotted path and its declaration."""
+    listed = []
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        path = f"{prefix}{field.name}"
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            listed += option_fields(kind, f"{path}.")
+        else:
+            listed.append((path, field))
+    return listed

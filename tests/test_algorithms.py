@@ -1,0 +1,308 @@
+"""Every model against NumPy written from its equations, and the laws that tie them together."""
+
+import dataclasses
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bpc_cli.algorithms import ALGORITHMS
+from bpc_cli.config import AlgorithmConfig
+from bpc_cli.energy import energy
+from bpc_cli.inference import amortise, generate, start
+from bpc_cli.learning import make_state, train_step
+from bpc_cli.networks import make_networks
+from bpc_cli.optimisers import make_optimiser
+from bpc_cli.rules import make_rules
+
+ALPHA_F, ALPHA_B, RATE = 0.3, 1.7, 0.05
+BATCH = 3
+
+
+def case(depth, seed=0):
+    sizes = (4, *[5] * (depth - 1), 6)
+    state = make_state(
+        jax.random.PRNGKey(seed), sizes, "tanh", make_optimiser("sgd", 1.0), use_bias=False
+    )
+    rng = np.random.default_rng(seed)
+    return state, jnp.eye(4)[rng.integers(0, 4, BATCH)], jnp.asarray(rng.normal(size=(BATCH, 6)))
+
+
+def learn(state, label, image, algorithm, n_steps, alphas=(ALPHA_F, ALPHA_B), rate=RATE, **more):
+    """Take a step of SGD at rate 1, and return minus what was added to each weight."""
+    rules = make_rules(
+        *alphas,
+        make_optimiser("sgd", rate),
+        make_optimiser("sgd", 1.0),
+        n_steps,
+        algorithm=algorithm,
+        **more,
+    )
+    after, metrics = eqx.filter_jit(train_step)(state, image, label, rules)
+    gradients = [
+        [
+            np.asarray(before.weight - now.weight)
+            for before, now in zip(getattr(state, n).layers, getattr(after, n).layers, strict=True)
+        ]
+        for n in ("generator", "amortiser")
+    ]
+    return gradients, metrics
+
+
+class ByHand:
+    """Predictive coding in NumPy: states s_0 (label) … s_L (image), tanh, no biases.
+
+    Forward errors e_i = s_{i+1} - W_i φ(s_i), backward errors d_i = s_i - V_i φ(s_{i+1}); φ is left
+    out at the label and at the image.
+    """
+
+    def __init__(self, state, label, image):
+        self.W = [np.asarray(layer.weight) for layer in state.generator.layers]
+        self.V = [np.asarray(layer.weight) for layer in state.amortiser.layers]
+        self.label, self.image, self.depth = np.asarray(label), np.asarray(image), len(self.W)
+
+    def phi(self, i, s):
+        return s if i in (0, self.depth) else np.tanh(s)
+
+    def slope(self, i, s):
+        return np.ones_like(s) if i in (0, self.depth) else 1 - np.tanh(s) ** 2
+
+    def errors(self, s):
+        forward = [s[i + 1] - self.phi(i, s[i]) @ self.W[i].T for i in range(self.depth)]
+        backward = [s[i] - self.phi(i + 1, s[i + 1]) @ self.V[i].T for i in range(self.depth)]
+        return forward, backward
+
+    def amortised(self):
+        s = [self.image]
+        for i in reversed(range(self.depth)):
+            s.append(self.phi(i + 1, s[-1]) @ self.V[i].T)
+        return [self.label, *reversed(s[1:-1]), self.image]
+
+    def generated(self):
+        s = [self.label]
+        for i in range(self.depth):
+            s.append(self.phi(i, s[-1]) @ self.W[i].T)
+        return [*s[:-1], self.image]
+
+    def relaxed(self, s, alpha_f, alpha_b, n_steps, rate):
+        for _ in range(n_steps):
+            e, d = self.errors(s)
+            moved = list(s)
+            for i in range(1, self.depth):
+                gradient = alpha_f * (e[i - 1] - self.slope(i, s[i]) * (e[i] @ self.W[i]))
+                gradient += alpha_b * (d[i] - self.slope(i, s[i]) * (d[i - 1] @ self.V[i - 1]))
+                moved[i] = s[i] - rate / BATCH * gradient
+            s = moved
+        return s
+
+    def gradients(self, s, alpha_f, alpha_b):
+        e, d = self.errors(s)
+        return [
+            [-alpha_f / BATCH * e[i].T @ self.phi(i, s[i]) for i in range(self.depth)],
+            [-alpha_b / BATCH * d[i].T @ self.phi(i + 1, s[i + 1]) for i in range(self.depth)],
+        ]
+
+    def energy(self, s, alpha_f, alpha_b):
+        e, d = self.errors(s)
+        return sum(
+            alpha_f * (x**2).sum() + alpha_b * (y**2).sum() for x, y in zip(e, d, strict=True)
+        ) / (2 * BATCH)
+
+
+# What each model relaxes on and learns from, as (α_f, α_b), and where it starts.
+BY_EQUATION = {
+    "bpc": ((ALPHA_F, ALPHA_B), (ALPHA_F, ALPHA_B), "amortised"),
+    "hpc": ((ALPHA_F, 0), (ALPHA_F, ALPHA_B), "amortised"),
+    "discpc": ((0, ALPHA_B), (0, ALPHA_B), "amortised"),
+    "genpc": ((ALPHA_F, 0), (ALPHA_F, 0), "generated"),
+}
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("algorithm", BY_EQUATION)
+def test_predictive_coding_is_its_equations(algorithm, depth, float64):
+    state, label, image = case(depth)
+    gradients, metrics = learn(state, label, image, algorithm, n_steps=5)
+    hand = ByHand(state, label, image)
+    infer, learnt, begin = BY_EQUATION[algorithm]
+    first = getattr(hand, begin)()
+    relaxed = hand.relaxed(first, *infer, 5, RATE)
+    np.testing.assert_allclose(metrics.energy_before, hand.energy(first, *infer), rtol=1e-9)
+    np.testing.assert_allclose(metrics.energy_after, hand.energy(relaxed, *infer), rtol=1e-9)
+    for ours, theirs in zip(gradients, hand.gradients(relaxed, *learnt), strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_backpropagation_is_the_gradient_of_both_losses(depth, float64):
+    state, label, image = case(depth)
+    gradients, metrics = learn(state, label, image, "bp", n_steps=0)
+    hand = ByHand(state, label, image)
+
+    def losses():
+        drawn, named = hand.label, hand.image
+        for i in range(depth):
+            drawn = hand.phi(i, drawn) @ hand.W[i].T
+        for i in reversed(range(depth)):
+            named = hand.phi(i + 1, named) @ hand.V[i].T
+        return (
+            ALPHA_F * ((hand.image - drawn) ** 2).sum()
+            + ALPHA_B * ((hand.label - named) ** 2).sum()
+        ) / (2 * BATCH)
+
+    np.testing.assert_allclose(metrics.energy_after, losses(), rtol=1e-9)
+    step = 1e-6
+    for weights, ours in zip((hand.W, hand.V), gradients, strict=True):
+        for i in range(depth):
+            weights[i] = weights[i].copy()
+            for place in [(0, 0), (1, 2), (3, 3)]:
+                weights[i][place] += step
+                above = losses()
+                weights[i][place] -= 2 * step
+                below = losses()
+                weights[i][place] += step
+                np.testing.assert_allclose(
+                    ours[i][place], (above - below) / (2 * step), rtol=1e-5, atol=1e-9
+                )
+
+
+def test_at_small_rates_discriminative_pc_learns_as_backpropagation(float64):
+    """The k-th hidden layer from the label learns at rate^k times backpropagation's gradient."""
+    state, label, image = case(3)
+    (_, exact), _ = learn(state, label, image, "bp", n_steps=0, alphas=(1.0, 1.0))
+    differences = []
+    for rate in (1e-2, 1e-3):
+        # After depth - 1 steps the label's error has just reached the layer next to the image.
+        (_, local), _ = learn(
+            state, label, image, "discpc", 2, alphas=(1.0, 1.0), rate=rate, reduction="sum"
+        )
+        np.testing.assert_allclose(local[0], exact[0], rtol=10 * rate, atol=1e-3 * rate)
+        # One step more has passed at the layer next to the label: 2 · rate of its gradient.
+        np.testing.assert_allclose(local[1] / (2 * rate), exact[1], rtol=20 * rate, atol=10 * rate)
+        np.testing.assert_allclose(local[2] / rate**2, exact[2], rtol=20 * rate, atol=10 * rate)
+        differences.append(np.abs(local[1] / (2 * rate) - exact[1]).max())
+    assert differences[1] < differences[0] / 5  # it falls with the rate
+
+
+def test_amortised_activities_and_its_own_label_leave_discriminative_pc_nothing(float64):
+    state, _, image = case(4)
+    label = state.amortiser(image)
+    gradients, metrics = learn(state, label, image, "discpc", n_steps=3)
+    np.testing.assert_allclose(metrics.energy_before, 0, atol=1e-25)
+    np.testing.assert_allclose(metrics.energy_after, 0, atol=1e-25)
+    assert all(np.abs(gradient).max() < 1e-12 for network in gradients for gradient in network)
+
+
+@pytest.mark.parametrize(("algorithm", "still"), [("discpc", "generator"), ("genpc", "amortiser")])
+def test_a_network_that_does_not_learn_stays_as_it_is(algorithm, still):
+    sizes = (4, 5, 6)
+    adamw = make_optimiser("adamw", 0.1, {"weight_decay": 0.5})
+    state = make_state(jax.random.PRNGKey(0), sizes, "relu", adamw)
+    rules = make_rules(1.0, 1.0, make_optimiser("sgd", 0.1), adamw, 1, algorithm=algorithm)
+    after, _ = train_step(state, jnp.ones((2, 6)), jnp.eye(4)[:2], rules)
+    for name in ("generator", "amortiser"):
+        pairs = zip(
+            jax.tree.leaves(getattr(state, name)),
+            jax.tree.leaves(getattr(after, name)),
+            strict=True,
+        )
+        assert all(np.array_equal(a, b) for a, b in pairs) == (name == still)
+
+
+@pytest.mark.parametrize("algorithm", ["bpc", "hpc"])
+def test_the_sums_reduction_is_the_means_at_a_rate_times_the_batch(algorithm, float64):
+    state, label, image = case(3)
+    by_sum, _ = learn(state, label, image, algorithm, 4, reduction="sum")
+    by_mean, _ = learn(state, label, image, algorithm, 4, rate=RATE * BATCH)
+    for a, b in zip(by_sum, by_mean, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-9)
+
+
+def test_layer_weights_multiply_each_layers_error(float64):
+    state, label, image = case(3)
+    hand = ByHand(state, label, image)
+    s = hand.amortised()
+    e, d = hand.errors(s)
+    forward, backward = np.array([0.5, 2.0, 0.0]), np.array([1.0, 0.0, 3.0])
+    expected = sum(
+        forward[i] * (e[i] ** 2).sum() + backward[i] * (d[i] ** 2).sum() for i in range(3)
+    ) / (2 * BATCH)
+    _, metrics = learn(state, label, image, "bpc", 2, alphas=(forward, backward))
+    np.testing.assert_allclose(metrics.energy_before, expected, rtol=1e-9)
+
+
+def test_activities_start_as_asked(float64):
+    state, label, image = case(3)
+    hand = ByHand(state, label, image)
+    networks = (state.generator, state.amortiser, label, image)
+    for how, expected in (("amortised", hand.amortised()), ("generative", hand.generated())):
+        for ours, theirs in zip(start(how, *networks), expected[1:-1], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert all(not activity.any() for activity in start("zeros", *networks))
+    keys = jax.random.PRNGKey(0), jax.random.PRNGKey(1)
+    noise, other = (start("noise", *networks, key) for key in keys)
+    assert [activity.shape for activity in noise] == [(BATCH, 5), (BATCH, 5)]
+    assert not np.array_equal(noise[0], other[0])
+    with pytest.raises(ValueError, match="cannot start from 'nothing'"):
+        start("nothing", *networks)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_a_linear_networks_hessian_and_minimum_are_the_closed_forms(depth, float64):
+    """With s = (label, z_0, …, image), W_i: s_i → s_{i+1} and V_i: s_{i+1} → s_i, per sample:
+
+    ∂²F/∂z_k² = α_f (I + W_{k+1}ᵀ W_{k+1}) + α_b (I + V_kᵀ V_k) and
+    ∂²F/∂z_{k+1}∂z_k = -(α_f W_{k+1} + α_b V_{k+1}ᵀ), as z_k is s_{k+1}.
+    """
+    width, n_hidden = 4, depth - 1
+    sizes = [3, *[width] * n_hidden, 5]
+    generator, amortiser = make_networks(jax.random.PRNGKey(2), sizes, "linear")
+    W = [np.asarray(layer.weight) for layer in generator.layers]
+    V = [np.asarray(layer.weight) for layer in amortiser.layers]
+    rng = np.random.default_rng(0)
+    label, image = jnp.asarray(rng.normal(size=(1, 3))), jnp.asarray(rng.normal(size=(1, 5)))
+
+    def energy_of(flat):
+        activities = list(flat.reshape(n_hidden, 1, width))
+        return energy(generator, amortiser, label, activities, image, ALPHA_F, ALPHA_B)
+
+    hessian = np.asarray(jax.hessian(energy_of)(jnp.zeros(n_hidden * width)))
+    expected = np.zeros((n_hidden * width, n_hidden * width))
+    for k in range(n_hidden):
+        own = slice(k * width, (k + 1) * width)
+        expected[own, own] = ALPHA_F * (np.eye(width) + W[k + 1].T @ W[k + 1])
+        expected[own, own] += ALPHA_B * (np.eye(width) + V[k].T @ V[k])
+        if k + 1 < n_hidden:
+            below = slice((k + 1) * width, (k + 2) * width)
+            expected[below, own] = -(ALPHA_F * W[k + 1] + ALPHA_B * V[k + 1].T)
+            expected[own, below] = expected[below, own].T
+    np.testing.assert_allclose(hessian, expected, atol=1e-12)
+    pull = np.asarray(jax.grad(energy_of)(jnp.zeros(n_hidden * width)))
+    minimum = np.linalg.solve(expected, -pull)
+    rate = 1.0 / np.linalg.eigvalsh(expected).max()
+    flat = np.zeros(n_hidden * width)
+    gradient = jax.jit(jax.grad(energy_of))
+    for _ in range(2_000):
+        flat = flat - rate * np.asarray(gradient(flat))
+    np.testing.assert_allclose(flat, minimum, atol=1e-9)
+
+
+def test_every_algorithm_is_named_in_the_schema_and_the_configs():
+    (field,) = dataclasses.fields(AlgorithmConfig)
+    assert field.metadata["choices"] == tuple(ALGORITHMS)
+    folder = Path(__file__).parents[1] / "configs" / "algorithm"
+    assert {path.stem for path in folder.glob("*.yaml")} == set(ALGORITHMS)
+
+
+def test_passes_agree_with_what_they_start(float64):
+    state, label, image = case(4)
+    np.testing.assert_allclose(
+        state.generator.predict(3, generate(state.generator, label)[-1]), state.generator(label)
+    )
+    activities, named = amortise(state.amortiser, image)
+    np.testing.assert_allclose(state.amortiser.predict(0, activities[0]), named)
