@@ -229,9 +229,23 @@ class TrainConfig:
 
 
 @dataclasses.dataclass
+class EvalInferenceConfig:
+    n_steps: int | None = option(
+        "gradient steps on the activities in tests by relaxation; null: as many as in training; "
+        "0: no such tests",
+        "steps",
+        at_least=0,
+    )
+    activity_lr: float | None = option(
+        "learning rate of the activities there; null: as in training", "per step", at_least=0
+    )
+
+
+@dataclasses.dataclass
 class EvalConfig:
     checkpoint: str = option("a run directory or a checkpoint file; required")
     which: str = option("the checkpoint to read in a run directory", choices=("last", "best"))
+    inference: EvalInferenceConfig = dataclasses.field(default_factory=EvalInferenceConfig)
     data: DataConfig | None = option(
         "data set to test on (data=NAME); null: the one that the run was trained on"
     )

@@ -3,15 +3,14 @@
 import dataclasses
 import os
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bpc_cli.atomic import write_json
 from bpc_cli.checking import check_saved_config
 from bpc_cli.command_line import run_command
-from bpc_cli.config import EvalConfig, TrainConfig
+from bpc_cli.config import EvalConfig, EvalInferenceConfig, TrainConfig, n_inference_steps
 from bpc_cli.errors import UserError
 from bpc_cli.jobs import Job, one_by_one
 
@@ -19,8 +18,8 @@ from bpc_cli.jobs import Job, one_by_one
 if TYPE_CHECKING:
     from bpc_cli.checkpoint import Checkpoint
     from bpc_cli.data import Dataset
-    from bpc_cli.metrics import NetworkTest
     from bpc_cli.networks import Amortiser, Generator
+    from bpc_cli.rules import Rules
 
 _METRICS = "metrics.json"
 
@@ -43,13 +42,16 @@ def evaluate(job: Job) -> None:
     Raises:
         UserError: if the checkpoint cannot be used, or the data set does not fit it.
     """
+    import jax
     import jax.numpy as jnp
 
     from bpc_cli.checkpoint import open_checkpoint
     from bpc_cli.compilation import configure_jax
+    from bpc_cli.evaluation import describe_relaxation, describe_test, sum_up, table_of
     from bpc_cli.images import pixel_scale
     from bpc_cli.metrics import class_means, evaluate_replicas
     from bpc_cli.plots import save_confusion_matrix, save_sample_grid
+    from bpc_cli.replicas import take
 
     config, directory = job.config, job.directory
     if (directory / _METRICS).exists():
@@ -69,12 +71,18 @@ def evaluate(job: Job) -> None:
     )
     seeds = [trained.seed + k for k in range(trained.n_seeds)]
     by_seed = [describe_test(test, seed, dataset) for test, seed in zip(tests, seeds, strict=True)]
+    rules = build_test_rules(trained, config.inference)
+    if rules is not None:
+        for number, figures in enumerate(by_seed):
+            networks = take(jax.device_get((generators, amortisers)), number)
+            figures |= describe_relaxation(networks, rules, trained, dataset)
     metrics = {
         "checkpoint": str(checkpoint.path),
         "iteration": checkpoint.header["iteration"],
         "data_set": dataset.name,
         "test_examples": len(dataset.test_images),
         "trained_on": checkpoint.header["data_set"],
+        "inference_steps": 0 if rules is None else rules.n_inference_steps,
         **sum_up(by_seed),
     }
     write_json(directory / _METRICS, metrics)
@@ -91,52 +99,26 @@ def evaluate(job: Job) -> None:
         dataset.class_names,
         title,
     )
-    print(_table(metrics))
+    print(table_of(metrics))
     print(f"metrics.json, confusion.png and samples.png are in {os.path.relpath(directory)}")
     for line in (warning, dataset.fallback):
         if line:
             print(f"WARNING: {line}")
 
 
-def describe_test(test: "NetworkTest", seed: int, dataset: "Dataset") -> dict[str, Any]:
-    """Put one seed's figures of merit under their names."""
-    from bpc_cli.metrics import confusion_matrix, per_class_accuracy
+def build_test_rules(trained: TrainConfig, inference: EvalInferenceConfig) -> "Rules | None":
+    """Build the rules of tests by relaxation; None where there are none to be made."""
+    from bpc_cli.building import build_rules
 
-    confusion = confusion_matrix(test.predicted, dataset.test_labels, dataset.n_classes)
-    accuracies = per_class_accuracy(confusion)
-    return {
-        "seed": seed,
-        "test_accuracy": test.accuracy,
-        "per_class_accuracy": dict(zip(dataset.class_names, accuracies, strict=True)),
-        "generation_error": test.generation_error,
-        "confusion": confusion.tolist(),
-    }
-
-
-def sum_up(by_seed: list[dict[str, Any]]) -> dict[str, Any]:
-    """Make one network's figures of several seeds': means, and counts added up."""
-    from bpc_cli.seeds import spread
-
-    if len(by_seed) == 1:
-        return by_seed[0]
-    accuracies = {
-        name: [figures["per_class_accuracy"][name] for figures in by_seed]
-        for name in by_seed[0]["per_class_accuracy"]
-    }
-    spreads = {
-        name: spread([figures[name] for figures in by_seed])
-        for name in ("test_accuracy", "generation_error")
-    }
-    return {
-        "test_accuracy": spreads["test_accuracy"].mean,
-        "per_class_accuracy": {
-            name: None if None in values else fmean(values) for name, values in accuracies.items()
-        },
-        "generation_error": spreads["generation_error"].mean,
-        "confusion": np.sum([figures["confusion"] for figures in by_seed], axis=0).tolist(),
-        "spread": {name: figure._asdict() for name, figure in spreads.items()},
-        "seeds": by_seed,
-    }
+    n_steps = inference.n_steps
+    if n_steps is None:
+        n_steps = n_inference_steps(trained)
+    if trained.algorithm.name == "bp" or n_steps == 0:
+        return None
+    if inference.activity_lr is not None:
+        optim = dataclasses.replace(trained.optim, activity_lr=inference.activity_lr)
+        trained = dataclasses.replace(trained, optim=optim)
+    return build_rules(trained, trained.seed, n_steps, n_iters=1)
 
 
 def restore_networks(
@@ -208,36 +190,6 @@ def load_test_set(config: EvalConfig, checkpoint: "Checkpoint") -> "Dataset":
 def _image_size(checkpoint: "Checkpoint") -> int:
     height, width, channels = checkpoint.header["image_shape"]
     return height * width * channels
-
-
-def _table(metrics: dict[str, Any]) -> str:
-    seeds = metrics.get("seeds", [])
-    rows = [
-        ("checkpoint", f"{metrics['checkpoint']} (iteration {metrics['iteration']})"),
-        ("data set", f"{metrics['data_set']}, {metrics['test_examples']} test images"),
-        (
-            "test accuracy",
-            f"{metrics['test_accuracy']:.2f} %{_spread(metrics, 'test_accuracy', 2)}",
-        ),
-    ]
-    for figures in seeds:
-        rows.append((f"  seed {figures['seed']}", f"{figures['test_accuracy']:.2f} %"))
-    for name, accuracy in metrics["per_class_accuracy"].items():
-        rows.append((f"  class {name}", "no images" if accuracy is None else f"{accuracy:.2f} %"))
-    error = f"{metrics['generation_error']:.4f}{_spread(metrics, 'generation_error', 4)}"
-    rows.append(("generation error", f"{error} (RMSE, pixels in [0, 1])"))
-    for figures in seeds:
-        rows.append((f"  seed {figures['seed']}", f"{figures['generation_error']:.4f}"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def _spread(metrics: dict[str, Any], name: str, decimals: int) -> str:
-    if "spread" not in metrics:
-        return ""
-    figure = metrics["spread"][name]
-    low, high = (f"{figure[end]:.{decimals}f}" for end in ("low", "high"))
-    return f" ± {figure['std']:.{decimals}f}, mean in [{low}, {high}] at 95 % ({figure['n']} seeds)"
 
 
 if __name__ == "__main__":

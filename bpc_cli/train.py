@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpc_cli.command_line import run_command
-from bpc_cli.config import TrainConfig, layer_weights, n_inference_steps
+from bpc_cli.config import TrainConfig
 from bpc_cli.errors import UserError
 from bpc_cli.jobs import Failure, Job, save_composed_config
 
@@ -17,9 +17,7 @@ from bpc_cli.jobs import Failure, Job, save_composed_config
 if TYPE_CHECKING:
     from bpc_cli.data import Dataset
     from bpc_cli.group import Run
-    from bpc_cli.learning import TrainState
     from bpc_cli.loggers import Logger
-    from bpc_cli.rules import Rules
 
 
 def main() -> None:
@@ -77,6 +75,7 @@ def open_run(job: Job, n_together: int) -> "Run | None":
     Raises:
         UserError: if the config cannot be run; nothing is left behind then.
     """
+    from bpc_cli.building import build
     from bpc_cli.checkpoint import restore
     from bpc_cli.data import load_dataset
     from bpc_cli.group import Run
@@ -104,7 +103,7 @@ def open_run(job: Job, n_together: int) -> "Run | None":
             print(f"{os.path.relpath(directory)} holds this run, finished: nothing to do")
             return None
         refuse_what_exceeds_memory(config, dataset, n_together)
-        rules, states = set_up(config, n_iters, dataset)
+        rules, states = build(config, n_iters, dataset)
         if start.checkpoint is not None:
             saved = restore(start.checkpoint, states if config.n_seeds > 1 else take(states, 0))
             states = saved if config.n_seeds > 1 else stack([saved])
@@ -143,69 +142,6 @@ def garbage_left_alone() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def set_up(config: TrainConfig, n_iters: int, dataset: "Dataset") -> tuple["Rules", "TrainState"]:
-    """Build what a config names: each seed's rules of a step and networks, stacked.
-
-    Raises:
-        UserError: for optimisers or schedules that optax does not have or does not accept.
-    """
-    import jax
-
-    from bpc_cli.learning import make_state
-    from bpc_cli.networks import layer_sizes
-    from bpc_cli.optimisers import make_optimiser
-    from bpc_cli.replicas import stack
-    from bpc_cli.rules import make_rules
-
-    model, optim, n_steps = config.model, config.optim, n_inference_steps(config)
-    try:
-        activity_optimiser = make_optimiser(
-            optim.activity,
-            optim.activity_lr,
-            optim.activity_args,
-            optim.activity_schedule,
-            optim.activity_schedule_args,
-            n_steps=max(n_steps, 1),
-        )
-        parameter_optimiser = make_optimiser(
-            optim.param,
-            optim.param_lr,
-            optim.param_args,
-            optim.param_schedule,
-            optim.param_schedule_args,
-            n_steps=n_iters,
-        )
-    except ValueError as error:
-        raise UserError(f"optim: {error}") from error
-    seeds = range(config.seed, config.seed + config.n_seeds)
-    rules = [
-        make_rules(
-            layer_weights(config.forward_energy_weight, config.inference.forward_layer_weights),
-            layer_weights(config.backward_energy_weight, config.inference.backward_layer_weights),
-            activity_optimiser,
-            parameter_optimiser,
-            n_steps,
-            algorithm=config.algorithm.name,
-            start=config.inference.start,
-            reduction=config.inference.reduction,
-            seed=seed,
-        )
-        for seed in seeds
-    ]
-    sizes = layer_sizes(dataset.n_classes, model.width, model.depth, dataset.train_images.shape[1])
-    states = [
-        make_state(
-            jax.random.PRNGKey(seed),
-            tuple(sizes),
-            model.act_fn,
-            parameter_optimiser,
-            model.use_bias,
-        )
-        for seed in seeds
-    ]
-    return stack(rules), stack(states)
 
 
 def logger_makers(config: TrainConfig, directory: Path, first: int) -> list[Callable[[], "Logger"]]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_hand import ByHand
 
 from bpc_cli.algorithms import ALGORITHMS
 from bpc_cli.config import AlgorithmConfig
@@ -52,66 +53,6 @@ def learn(state, label, image, algorithm, n_steps, alphas=(ALPHA_F, ALPHA_B), ra
     return gradients, metrics
 
 
-class ByHand:
-    """Predictive coding in NumPy: states s_0 (label) … s_L (image), tanh, no biases.
-
-    Forward errors e_i = s_{i+1} - W_i φ(s_i), backward errors d_i = s_i - V_i φ(s_{i+1}); φ is left
-    out at the label and at the image.
-    """
-
-    def __init__(self, state, label, image):
-        self.W = [np.asarray(layer.weight) for layer in state.generator.layers]
-        self.V = [np.asarray(layer.weight) for layer in state.amortiser.layers]
-        self.label, self.image, self.depth = np.asarray(label), np.asarray(image), len(self.W)
-
-    def phi(self, i, s):
-        return s if i in (0, self.depth) else np.tanh(s)
-
-    def slope(self, i, s):
-        return np.ones_like(s) if i in (0, self.depth) else 1 - np.tanh(s) ** 2
-
-    def errors(self, s):
-        forward = [s[i + 1] - self.phi(i, s[i]) @ self.W[i].T for i in range(self.depth)]
-        backward = [s[i] - self.phi(i + 1, s[i + 1]) @ self.V[i].T for i in range(self.depth)]
-        return forward, backward
-
-    def amortised(self):
-        s = [self.image]
-        for i in reversed(range(self.depth)):
-            s.append(self.phi(i + 1, s[-1]) @ self.V[i].T)
-        return [self.label, *reversed(s[1:-1]), self.image]
-
-    def generated(self):
-        s = [self.label]
-        for i in range(self.depth):
-            s.append(self.phi(i, s[-1]) @ self.W[i].T)
-        return [*s[:-1], self.image]
-
-    def relaxed(self, s, alpha_f, alpha_b, n_steps, rate):
-        for _ in range(n_steps):
-            e, d = self.errors(s)
-            moved = list(s)
-            for i in range(1, self.depth):
-                gradient = alpha_f * (e[i - 1] - self.slope(i, s[i]) * (e[i] @ self.W[i]))
-                gradient += alpha_b * (d[i] - self.slope(i, s[i]) * (d[i - 1] @ self.V[i - 1]))
-                moved[i] = s[i] - rate / BATCH * gradient
-            s = moved
-        return s
-
-    def gradients(self, s, alpha_f, alpha_b):
-        e, d = self.errors(s)
-        return [
-            [-alpha_f / BATCH * e[i].T @ self.phi(i, s[i]) for i in range(self.depth)],
-            [-alpha_b / BATCH * d[i].T @ self.phi(i + 1, s[i + 1]) for i in range(self.depth)],
-        ]
-
-    def energy(self, s, alpha_f, alpha_b):
-        e, d = self.errors(s)
-        return sum(
-            alpha_f * (x**2).sum() + alpha_b * (y**2).sum() for x, y in zip(e, d, strict=True)
-        ) / (2 * BATCH)
-
-
 # What each model relaxes on and learns from, as (α_f, α_b), and where it starts.
 BY_EQUATION = {
     "bpc": ((ALPHA_F, ALPHA_B), (ALPHA_F, ALPHA_B), "amortised"),
@@ -121,15 +62,15 @@ BY_EQUATION = {
 }
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("algorithm", BY_EQUATION)
 def test_predictive_coding_is_its_equations(algorithm, depth, float64):
     state, label, image = case(depth)
     gradients, metrics = learn(state, label, image, algorithm, n_steps=5)
-    hand = ByHand(state, label, image)
+    hand = ByHand(state.generator, state.amortiser, label, image)
     infer, learnt, begin = BY_EQUATION[algorithm]
     first = getattr(hand, begin)()
-    relaxed = hand.relaxed(first, *infer, 5, RATE)
+    relaxed = hand.relaxed(first, *infer, 5, RATE / BATCH)
     np.testing.assert_allclose(metrics.energy_before, hand.energy(first, *infer), rtol=1e-9)
     np.testing.assert_allclose(metrics.energy_after, hand.energy(relaxed, *infer), rtol=1e-9)
     for ours, theirs in zip(gradients, hand.gradients(relaxed, *learnt), strict=True):
@@ -141,7 +82,7 @@ def test_predictive_coding_is_its_equations(algorithm, depth, float64):
 def test_backpropagation_is_the_gradient_of_both_losses(depth, float64):
     state, label, image = case(depth)
     gradients, metrics = learn(state, label, image, "bp", n_steps=0)
-    hand = ByHand(state, label, image)
+    hand = ByHand(state.generator, state.amortiser, label, image)
 
     def losses():
         drawn, named = hand.label, hand.image
@@ -225,7 +166,7 @@ def test_the_sums_reduction_is_the_means_at_a_rate_times_the_batch(algorithm, fl
 
 def test_layer_weights_multiply_each_layers_error(float64):
     state, label, image = case(3)
-    hand = ByHand(state, label, image)
+    hand = ByHand(state.generator, state.amortiser, label, image)
     s = hand.amortised()
     e, d = hand.errors(s)
     forward, backward = np.array([0.5, 2.0, 0.0]), np.array([1.0, 0.0, 3.0])
@@ -238,7 +179,7 @@ def test_layer_weights_multiply_each_layers_error(float64):
 
 def test_activities_start_as_asked(float64):
     state, label, image = case(3)
-    hand = ByHand(state, label, image)
+    hand = ByHand(state.generator, state.amortiser, label, image)
     networks = (state.generator, state.amortiser, label, image)
     for how, expected in (("amortised", hand.amortised()), ("generative", hand.generated())):
         for ours, theirs in zip(start(how, *networks), expected[1:-1], strict=True):

@@ -208,22 +208,19 @@ def test_a_cluster_job_that_is_timed_out_goes_on_by_itself(command, tmp_path):
     pytest.importorskip("submitit", reason="the extra sweep")
     done = command(
         *("bpc-train", "-m", "data=digits", "model.width=64", "n_train_iters=1000000"),
-        *("test_every=500000", "log_every=1000", "forward_energy_weight=1,0.1"),
+        *("test_every=500000", "log_every=1000", "forward_energy_weight=1"),
         *("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=1"),
         *("hydra.launcher.max_num_timeout=1", "hydra.sweep.dir=sweep"),
     )
-    # Each job may be timed out once, after half a minute; the second time it is given up.
+    # It may be timed out once, after half a minute; the second time it is given up.
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "timed-out too many times" in done.stderr
-    for job in ("0", "1"):
-        run = tmp_path / "sweep" / job
-        log = (run / "train.log").read_text()
-        assert log.count("resumed from") == 1
-        checkpoint = read_checkpoint(run / "checkpoints" / "last.ckpt")
-        lines = lines_of(run)
-        numbers = [line["iteration"] for line in lines]
-        assert numbers == list(range(1000, checkpoint.header["iteration"] + 1, 1000))
+    run = tmp_path / "sweep" / "0"
+    assert (run / "train.log").read_text().count("resumed from") == 1
+    last = read_checkpoint(run / "checkpoints" / "last.ckpt").header["iteration"]
+    numbers = [line["iteration"] for line in lines_of(run)]
+    assert numbers == list(range(1000, last + 1, 1000))
 
 
 WITHOUT = """

@@ -1,0 +1,208 @@
+"""What networks do by relaxation at test time: name images, and draw classes.
+
+Each is inference under a clamping: the image alone (the label is a free layer of its own), the
+image and each candidate label in turn, or the label alone (the image is free).
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from bpc_cli.algorithms import ALGORITHMS, Algorithm
+from bpc_cli.energy import energy
+from bpc_cli.images import PixelScale, normalise, to_unit_range
+from bpc_cli.inference import Activities, amortise, generate, relax, start
+from bpc_cli.networks import Amortiser, Generator
+from bpc_cli.rules import Rules
+
+Networks = tuple[Generator, Amortiser]
+Result = TypeVar("Result")
+
+
+@eqx.filter_jit
+def name_by_free_label(
+    networks: Networks,
+    images: UInt8[Array, "examples image"],
+    scale: PixelScale,
+    rules: Rules,
+    batch_size: int,
+    block_size: int = 500,
+) -> tuple[Int[Array, " examples"], Float[Array, " examples"]]:
+    """Name every image by the largest entry of a label that relaxes with the activities.
+
+    Args:
+        networks: generator and amortiser.
+        images: as uint8, worked on in blocks.
+        scale: how pixels are normalised.
+        rules: algorithm, energy weights, activity optimiser, number of inference steps.
+        batch_size: of a mean energy's gradient, at rate/batch_size per sample as in training.
+        block_size: the images of a block.
+
+    Returns:
+        The classes, and how far the hidden activities moved: ‖z - z_start‖ / ‖z_start‖, 0 where
+        they started at 0.
+    """
+    return _in_blocks(
+        lambda image: _by_free_label(networks, image, rules, batch_size), images, scale, block_size
+    )
+
+
+@eqx.filter_jit
+def name_by_lowest_energy(
+    networks: Networks,
+    images: UInt8[Array, "examples image"],
+    scale: PixelScale,
+    rules: Rules,
+    batch_size: int,
+    block_size: int = 500,
+) -> Int[Array, " examples"]:
+    """Name every image by the class whose clamped label leaves the lowest relaxed energy.
+
+    The arguments are those of `name_by_free_label`.
+    """
+    return _in_blocks(
+        lambda image: _by_lowest_energy(networks, image, rules, batch_size),
+        images,
+        scale,
+        block_size,
+    )
+
+
+@eqx.filter_jit
+def draw_by_relaxation(
+    networks: Networks, scale: PixelScale, rules: Rules, batch_size: int
+) -> Float[Array, "classes image"]:
+    """Draw each class by an image that relaxes with the activities; black is 0 and white is 1.
+
+    Activities and image start from the generator's pass.
+    """
+    generator, _ = networks
+    label = jnp.eye(generator.layers[0].weight.shape[1], dtype=generator.layers[0].weight.dtype)
+    image, activities = generator(label), generate(generator, label)
+
+    def energy_of(free: tuple[Activities, Array]):
+        return _energy(networks, label, *free, rules)
+
+    (_, image), _ = _relax((activities, image), energy_of, rules, image, batch_size)
+    return to_unit_range(image, scale)
+
+
+def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
+    """Call a compiled function; return its result, and its seconds less those of compiling."""
+    compiled = function.lower(*arguments).compile()
+    began = time.perf_counter()
+    result = jax.block_until_ready(compiled(*arguments))
+    return result, time.perf_counter() - began
+
+
+def flops_per_image(sizes: Sequence[int], n_steps: int, n_directions: int) -> dict[str, float]:
+    """Count the multiplications and additions of matrix products that naming an image takes.
+
+    A pass takes 2 per weight. A step of relaxation takes, for each direction, a prediction and an
+    error sent back: 4 per weight. Each candidate's energy takes a prediction more.
+
+    Args:
+        sizes: of all states, label first.
+        n_steps: inference steps.
+        n_directions: how many networks' errors activities relax on.
+    """
+    weights = sum(above * below for above, below in itertools.pairwise(sizes))
+    steps = 4 * weights * n_directions * n_steps
+    return {
+        "feedforward": 2.0 * weights,
+        "relaxed": 2.0 * weights + steps,
+        "lowest_energy": sizes[0] * (2.0 * weights * (1 + n_directions) + steps),
+    }
+
+
+def _in_blocks(
+    name: Callable[[Float[Array, "block image"]], Result],
+    images: UInt8[Array, "examples image"],
+    scale: PixelScale,
+    block_size: int,
+) -> Result:
+    """Apply a function to all images, in blocks that bound its memory."""
+    n_examples = images.shape[0]
+    block = min(block_size, n_examples)
+    n_blocks = -(-n_examples // block)
+    # The last block is filled up with repeats of the last image, cut off again below.
+    indices = jnp.minimum(jnp.arange(n_blocks * block), n_examples - 1)
+    named = jax.lax.map(
+        lambda rows: name(normalise(images[rows], scale)), indices.reshape(n_blocks, block)
+    )
+    return jax.tree.map(lambda leaf: leaf.ravel()[:n_examples], named)
+
+
+def _by_free_label(
+    networks: Networks,
+    image: Float[Array, "batch image"],
+    rules: Rules,
+    batch_size: int,
+) -> tuple[Int[Array, " batch"], Float[Array, " batch"]]:
+    generator, amortiser = networks
+    activities, label = amortise(amortiser, image)
+    if rules.start != "amortised":
+        # All classes alike: at a zero label, rectified activities would not move.
+        n_classes = label.shape[1]
+        label = jnp.full_like(label, 1 / n_classes)
+        activities = start(rules.start, generator, amortiser, label, image, rules.key)
+
+    def energy_of(free: tuple[Array, Activities]):
+        return _energy(networks, *free, image, rules)
+
+    (relaxed_label, relaxed), _ = _relax((label, activities), energy_of, rules, image, batch_size)
+    change = sum(jnp.sum((a - b) ** 2, 1) for a, b in zip(relaxed, activities, strict=True))
+    norm = sum(jnp.sum(b**2, 1) for b in activities)
+    zeros = jnp.zeros(len(image), image.dtype)
+    moved = jnp.sqrt(jnp.where(norm > 0, change / jnp.where(norm > 0, norm, 1), zeros))
+    return jnp.argmax(relaxed_label, axis=1), moved
+
+
+def _by_lowest_energy(
+    networks: Networks,
+    image: Float[Array, "batch image"],
+    rules: Rules,
+    batch_size: int,
+) -> Int[Array, " batch"]:
+    n_classes = networks[0].layers[0].weight.shape[1]
+
+    def energies_of(one_hot: Float[Array, " label"]) -> Float[Array, " batch"]:
+        label = jnp.broadcast_to(one_hot, (len(image), n_classes))
+        activities = start(rules.start, *networks, label, image, rules.key)
+
+        def energy_of(activities: Activities):
+            return _energy(networks, label, activities, image, rules)
+
+        relaxed, _ = _relax(activities, energy_of, rules, image, batch_size)
+        alone = jax.vmap(
+            lambda label, activities, image: _energy(
+                networks, label[None], [z[None] for z in activities], image[None], rules
+            )
+        )
+        return alone(label, relaxed, image)
+
+    return jnp.argmin(jax.lax.map(energies_of, jnp.eye(n_classes, dtype=image.dtype)), axis=0)
+
+
+def _energy(
+    networks: Networks,
+    label: Float[Array, "batch label"],
+    activities: Activities,
+    image: Float[Array, "batch image"],
+    rules: Rules,
+) -> Float[Array, ""]:
+    algorithm: Algorithm = ALGORITHMS[rules.algorithm]
+    weights = rules.energy_weights(algorithm.generator_infers, algorithm.amortiser_infers)
+    return energy(*networks, label, activities, image, *weights)
+
+
+def _relax(free, energy_of: Callable, rules: Rules, image: Array, batch_size: int):
+    """Relax samples as in training, whatever the number that is worked on at once."""
+    scale = len(image) / (batch_size if rules.reduction == "mean" else 1)
+    return relax(free, energy_of, rules.activity_optimiser, rules.n_inference_steps, scale)
