@@ -208,7 +208,7 @@ def test_tab_completion_offers_group_names(command):
 
 
 def test_compiled_programs_are_kept_where_asked_or_not_at_all(command, tmp_path):
-    arguments = ("bpc-train", "data=digits", "n_train_iters=2")
+    arguments = ("bpc-train", "data=digits", "n_train_iters=2", "model.depth=1")
     done = command(*arguments, "compute.compilation_cache=false", BPC_CACHE_DIR="cache")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "cache").exists()
@@ -237,6 +237,16 @@ WRONG = [
     ("forward_energy_weigth=1", "unknown option 'forward_energy_weigth'; did you mean forward_"),
     ("+forward_energy_weigth=1", "unknown option 'forward_energy_weigth'; did you mean forward_"),
     ("++model.wdth=1", "unknown option 'model.wdth'; did you mean model.width"),
+    ("algorithm=bcp", "unknown algorithm 'bcp'; did you mean"),
+    ("algorithm=bp inference.n_steps=3", "algorithm=bp has no activities to infer"),
+    ("algorithm=bp inference.start=zeros", "algorithm=bp has no activities to infer"),
+    ("algorithm=genpc forward_energy_weight=0", "genpc would learn nothing"),
+    ("algorithm=discpc backward_energy_weight=0", "discpc would learn nothing"),
+    ("inference.forward_layer_weights=[1]", "must have model.depth = 2 numbers, not 1"),
+    ("inference.backward_layer_weights=[1,-1]", "must be at least 0, and finite"),
+    ("n_seeds=0", "n_seeds must be at least 1"),
+    ("seed=4294967295 n_seeds=2", "seed + n_seeds must be at most 4294967296"),
+    ("logger=tensorbord", "unknown logger 'tensorbord'; did you mean tensorboard"),
     ("foo", "missing EQUAL"),
     ("=1", "must be a string"),
     ("data=null", "must be a string"),

@@ -45,7 +45,7 @@ def by_hand(generator, amortiser, states, alpha_f, alpha_b):
     return total / batch
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(networks, energy_weights, energy_weights)
 def test_energy_is_the_equation(network, alpha_f, alpha_b):
     with jax.enable_x64(True):

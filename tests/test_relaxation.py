@@ -104,11 +104,10 @@ def test_products_are_counted_as_the_compiler_counts_them():
     assert flops_per_image(sizes, 8, 2)["relaxed"] == 2 * weights * (1 + 2 * 8 * 2)
 
 
-@pytest.mark.parametrize("algorithm", ["genpc", "bp"])
-def test_eval_reports_relaxation_where_there_is_any(algorithm, bpc_train, command, tmp_path):
+def test_eval_reports_relaxation(bpc_train, command, tmp_path):
     run = tmp_path / "run"
     code, _, err, _ = bpc_train(
-        *("data=digits", "model.width=32", "n_train_iters=200", f"algorithm={algorithm}"),
+        *("data=digits", "model.width=32", "n_train_iters=200", "algorithm=genpc"),
         *("inference.reduction=sum", f"hydra.run.dir={run}"),
     )
     assert (code, err) == (0, "")
@@ -117,10 +116,9 @@ def test_eval_reports_relaxation_where_there_is_any(algorithm, bpc_train, comman
         "hydra.run.dir=eval",
     )
     assert (done.returncode, done.stderr) == (0, "")
+    assert "by relaxation" in done.stdout
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
-    assert ("by relaxation" in done.stdout) == (algorithm == "genpc")
-    assert ("relaxed_accuracy" in metrics) == (algorithm == "genpc")
-    if algorithm == "genpc":  # which names nothing by a pass of the amortiser, which never learnt
-        assert metrics["lowest_energy_accuracy"] > 50 > metrics["test_accuracy"]
-        assert metrics["relaxed_accuracy"] > 50
-        assert metrics["cost_per_image"]["lowest_energy"]["milliseconds"] > 0
+    # The amortiser never learnt, so a pass of it names nothing.
+    assert metrics["lowest_energy_accuracy"] > 50 > metrics["test_accuracy"]
+    assert metrics["relaxed_accuracy"] > 50
+    assert metrics["cost_per_image"]["lowest_energy"]["milliseconds"] > 0
