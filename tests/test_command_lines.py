@@ -20,7 +20,10 @@ GROUPS = {
     "inference": ["published", "paper"],
     "data": ["auto", "mnist", "fashion_mnist", "kmnist", "digits"],
     "logger": ["jsonl", "tensorboard", "wandb"],
-    "experiment": ["published", "published_discriminative"],
+    "experiment": [
+        *("published", "published_discriminative"),
+        *(f"paper_mnist_{name}" for name in ("bpc", "hpc", "discpc", "genpc", "bp")),
+    ],
 }
 words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
 
@@ -149,7 +152,7 @@ def right_lines(draw):
     chosen = [f"{group}={draw(st.sampled_from(GROUPS[group]))}" for group in groups]
     line = chosen + [f"{path}={draw(right_values(path))}" for path in paths]
     infers = any(word.startswith(("inference.n_steps", "inference.start")) for word in line)
-    assume(not (infers and {"algorithm=bp", "algorithm.name=bp"} & set(line)))
+    assume(not (infers and any(word.endswith(("=bp", "_bp")) for word in line)))
     return line
 
 
