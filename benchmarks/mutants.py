@@ -49,8 +49,8 @@ MUTANTS = {
         "0.5 * jnp.mean(error**2)",
     ),
     "the weights change places": (
-        "forward_energy_weight,\n        backward_energy_weight,\n    )\n    return",
-        "backward_energy_weight,\n        forward_energy_weight,\n    )\n    return",
+        "        forward_energy_weight,\n        backward_energy_weight,\n        label_loss,\n",
+        "        backward_energy_weight,\n        forward_energy_weight,\n        label_loss,\n",
     ),
 }
 

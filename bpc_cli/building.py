@@ -1,9 +1,11 @@
 """What a config names, built: the rules of a step, and networks before the first."""
 
 import jax
+import numpy as np
+from jaxtyping import Bool
 
 from bpc_cli.config import TrainConfig, layer_weights, n_inference_steps
-from bpc_cli.data import Dataset
+from bpc_cli.data import Dataset, labelled_examples
 from bpc_cli.errors import UserError
 from bpc_cli.learning import TrainState, make_state
 from bpc_cli.networks import layer_sizes
@@ -20,7 +22,17 @@ def build(config: TrainConfig, n_iters: int, dataset: Dataset) -> tuple[Rules, T
     """
     model = config.model
     seeds = range(config.seed, config.seed + config.n_seeds)
-    rules = [build_rules(config, seed, n_inference_steps(config), n_iters) for seed in seeds]
+    fraction, labels = config.data.label_fraction, dataset.train_labels
+    rules = [
+        build_rules(
+            config,
+            seed,
+            n_inference_steps(config),
+            n_iters,
+            labelled=None if fraction == 1 else labelled_examples(labels, fraction, seed),
+        )
+        for seed in seeds
+    ]
     sizes = layer_sizes(dataset.n_classes, model.width, model.depth, dataset.train_images.shape[1])
     states = [
         make_state(
@@ -29,13 +41,20 @@ def build(config: TrainConfig, n_iters: int, dataset: Dataset) -> tuple[Rules, T
             model.act_fn,
             rules[0].parameter_optimiser,
             model.use_bias,
+            model.parameterisation,
         )
         for seed in seeds
     ]
     return stack(rules), stack(states)
 
 
-def build_rules(config: TrainConfig, seed: int, n_steps: int, n_iters: int) -> Rules:
+def build_rules(
+    config: TrainConfig,
+    seed: int,
+    n_steps: int,
+    n_iters: int,
+    labelled: Bool[np.ndarray, " examples"] | None = None,
+) -> Rules:
     """Build the rules of a seed's steps.
 
     Args:
@@ -43,6 +62,7 @@ def build_rules(config: TrainConfig, seed: int, n_steps: int, n_iters: int) -> R
         seed: the seed.
         n_steps: gradient steps on the activities.
         n_iters: training iterations, over which a schedule is stretched.
+        labelled: which training examples' labels are known; None: all.
 
     Raises:
         UserError: for optimisers or schedules that optax does not have or does not accept.
@@ -59,6 +79,11 @@ def build_rules(config: TrainConfig, seed: int, n_steps: int, n_iters: int) -> R
         start=inference.start,
         reduction=inference.reduction,
         seed=seed,
+        label_loss=config.model.label_loss,
+        tolerance=inference.tolerance,
+        input_noise=config.data.noise,
+        labelled=labelled,
+        label_decay=inference.label_decay,
     )
 
 
@@ -83,6 +108,7 @@ def _build_optimisers(
                 optim.param_schedule,
                 optim.param_schedule_args,
                 n_steps=n_iters,
+                clip=optim.param_clip,
             ),
         )
     except ValueError as error:

@@ -191,9 +191,36 @@ def _check_combinations(config: TrainConfig) -> None:
         )
     if algorithm == "bp" and (inference.forward_layer_weights or inference.backward_layer_weights):
         raise UserError("algorithm=bp learns from its outputs alone: it has no layer weights")
+    _check_labels(config)
     if config.forward_energy_weight == 0 and config.backward_energy_weight == 0:
         raise UserError(
             "forward_energy_weight and backward_energy_weight are both 0: nothing would be learnt"
+        )
+
+
+def _check_labels(config: TrainConfig) -> None:
+    algorithm, fraction = config.algorithm.name, config.data.label_fraction
+    if fraction == 1:
+        if config.inference.label_decay:
+            raise UserError(
+                "inference.label_decay is the prior of labels that are free in training: choose "
+                "data.label_fraction below 1"
+            )
+        return
+    if algorithm == "bp":
+        raise UserError(
+            f"data.label_fraction={fraction}: algorithm=bp learns from labels alone, and cannot "
+            "use an image without one"
+        )
+    if config.model.label_loss == "cross_entropy":
+        raise UserError(
+            f"data.label_fraction={fraction}: a label that is free has no cross-entropy with its "
+            "prediction; choose model.label_loss=squared"
+        )
+    if fraction == 0 and algorithm == "discpc" and config.inference.start in (None, "amortised"):
+        raise UserError(
+            "data.label_fraction=0: without labels the amortiser's own activities leave discpc no "
+            "error, and it would learn nothing"
         )
 
 

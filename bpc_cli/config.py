@@ -35,6 +35,17 @@ class ModelConfig:
         ),
     )
     use_bias: bool = option("whether linear layers have a bias")
+    parameterisation: str = option(
+        "how weights start and products are scaled: as usual, or so that learning rates keep over "
+        "widths and depths, with skip connections (muPC)",
+        choices=("standard", "mupc"),
+        before="standard",
+    )
+    label_loss: str = option(
+        "the amortiser's error at the label: squared, or cross-entropy",
+        choices=("squared", "cross_entropy"),
+        before="squared",
+    )
 
 
 @dataclasses.dataclass
@@ -62,6 +73,9 @@ class OptimConfig:
     param: str = option("optax optimiser of each network's weights, by name")
     param_args: dict[str, Any] = option(
         "its other arguments, such as {weight_decay: 5e-3}", takes_any_keys=True
+    )
+    param_clip: float | None = option(
+        "most that the norm of a network's gradient may be; null: anything", above=0, before=None
     )
     param_schedule: str | None = option(
         "optax schedule of param_lr over iterations, by name; null: constant"
@@ -97,6 +111,17 @@ class InferenceConfig:
     backward_layer_weights: list[float] | None = option(
         "the same for backward_energy_weight", before=None
     )
+    tolerance: float | None = option(
+        "relaxing ends when the root mean square of the samples' gradients is below this; null: "
+        "after n_steps",
+        at_least=0,
+        before=None,
+    )
+    label_decay: float = option(
+        "the prior of a label that is free in training, as the weight of its ½ ‖label‖²",
+        at_least=0,
+        before=0.0,
+    )
 
 
 @dataclasses.dataclass
@@ -121,6 +146,33 @@ class DataConfig:
     )
     mean: float = option("subtracted from pixels in [0, 1]", "[0, 1] pixels")
     std: float = option("divides pixels in [0, 1] after that", "[0, 1] pixels", above=0)
+
+
+@dataclasses.dataclass
+class TrainDataConfig(DataConfig):
+    noise: float = option(
+        "standard deviation of noise that is added to training images anew at every step",
+        "[0, 1] pixels",
+        at_least=0,
+        before=0.0,
+    )
+    label_fraction: float = option(
+        "share of each class's training images whose label is known; the label of others is free. "
+        "0: unsupervised",
+        at_least=0,
+        at_most=1,
+        before=1.0,
+    )
+    n_train: int | None = option(
+        "train on the first images alone, so many; null: all", "images", at_least=1, before=None
+    )
+    n_validation: int = option(
+        "keep the last training images, so many, to test on while training in place of the test "
+        "set; 0: test on the test set. bpc-eval uses the test set",
+        "images",
+        at_least=0,
+        before=0,
+    )
 
 
 @dataclasses.dataclass
@@ -223,7 +275,7 @@ class TrainConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    data: TrainDataConfig = dataclasses.field(default_factory=TrainDataConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 

@@ -146,7 +146,12 @@ def restore_networks(
             raise ValueError("fewer arrays than layers")
         sizes = layer_sizes(label_size, model.width, model.depth, image_size)
         generator, amortiser = eqx.filter_eval_shape(
-            make_networks, jax.random.PRNGKey(0), sizes, model.act_fn, use_bias=model.use_bias
+            make_networks,
+            jax.random.PRNGKey(0),
+            sizes,
+            model.act_fn,
+            use_bias=model.use_bias,
+            parameterisation=model.parameterisation,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{checkpoint.path} does not describe a network ({error})") from error

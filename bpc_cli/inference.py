@@ -1,10 +1,11 @@
 """Inference: initialising the hidden activities and relaxing them on the energy."""
 
 from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from bpc_cli.networks import Amortiser, Generator
 from bpc_cli.optimisers import Optimiser
@@ -12,6 +13,7 @@ from bpc_cli.optimisers import Optimiser
 STARTS = ("amortised", "generative", "zeros", "noise")
 REDUCTIONS = ("mean", "sum")
 Activities = list[Float[Array, "batch width"]]
+Free = TypeVar("Free", bound=PyTree)
 
 
 def amortise(
@@ -73,32 +75,80 @@ def start(
     ]
 
 
+class Relaxation(NamedTuple):
+    """What relaxing left.
+
+    Attributes:
+        free: what was free, relaxed.
+        energies: the energy before each step; at steps that were not taken, that at the end.
+        n_steps: how many steps were taken.
+    """
+
+    free: PyTree
+    energies: Float[Array, " steps"]
+    n_steps: Int[Array, ""] | int
+
+
 def relax(
-    activities: Activities,
-    energy: Callable[[Activities], Float[Array, ""]],
+    free: Free,
+    energy: Callable[[Free], Float[Array, ""]],
     optimiser: Optimiser,
     n_steps: int,
     gradient_scale: float = 1.0,
-) -> tuple[Activities, Float[Array, " n_steps"]]:
-    """Relax the activities by gradient steps on an energy whose other arguments are clamped.
+    tolerance: float | Float[Array, ""] | None = None,
+) -> Relaxation:
+    """Relax what is free by gradient steps on an energy whose other arguments are clamped.
 
     z ← z - step(c ∂F/∂z), `n_steps` times, with a fresh optimiser state. The energy is a mean over
     the batch of B: c = 1 moves each sample's activities at rate/B, and c = B at the rate itself,
     as the sum over samples would.
 
-    Returns:
-        The relaxed activities, and the energy before each step.
+    Args:
+        free: activities and whatever else is free, arrays of a row per sample.
+        energy: the energy of what is free.
+        optimiser: makes the steps.
+        n_steps: how many; with a tolerance, the most.
+        gradient_scale: c.
+        tolerance: relaxing ends before a step at which the root mean square of all samples' own
+            gradients B ∂F/∂z is below this; None: never.
     """
 
-    def step(carry, _):
-        activities, optimiser_state = carry
-        value, gradient = jax.value_and_grad(energy)(activities)
+    def step(free: Free, optimiser_state: PyTree, gradient: Free) -> tuple[Free, PyTree]:
         if gradient_scale != 1.0:
             gradient = jax.tree.map(lambda leaf: gradient_scale * leaf, gradient)
-        activities, optimiser_state = optimiser.update(gradient, optimiser_state, activities)
-        return (activities, optimiser_state), value
+        return optimiser.update(gradient, optimiser_state, free)
 
-    (activities, _), trace = jax.lax.scan(
-        step, (activities, optimiser.init(activities)), length=n_steps
+    def scanned(carry, _):
+        free, optimiser_state = carry
+        value, gradient = jax.value_and_grad(energy)(free)
+        return step(free, optimiser_state, gradient), value
+
+    start = free, optimiser.init(free)
+    if tolerance is None:
+        (free, _), energies = jax.lax.scan(scanned, start, length=n_steps)
+        return Relaxation(free, energies, n_steps)
+
+    def goes_on(carry):
+        _, n_done, _, (_, gradient) = carry
+        return (n_done < n_steps) & (root_mean_square(gradient) >= tolerance)
+
+    def once_more(carry):
+        (free, state), n_done, energies, (value, gradient) = carry
+        free, state = step(free, state, gradient)
+        energies = energies.at[n_done].set(value)
+        return (free, state), n_done + 1, energies, jax.value_and_grad(energy)(free)
+
+    first = jax.value_and_grad(energy)(free)
+    empty = jnp.zeros(n_steps, first[0].dtype)
+    (free, _), n_done, energies, (at_the_end, _) = jax.lax.while_loop(
+        goes_on, once_more, (start, jnp.zeros((), jnp.int32), empty, first)
     )
-    return activities, trace
+    energies = jnp.where(jnp.arange(n_steps) < n_done, energies, at_the_end)
+    return Relaxation(free, energies, n_done)
+
+
+def root_mean_square(gradient: PyTree[Float[Array, "batch _"]]) -> Float[Array, ""]:
+    """Compute the root mean square of all samples' own gradients, from those of a batch's mean."""
+    leaves = jax.tree.leaves(gradient)
+    square = sum(jnp.sum((len(leaf) * leaf) ** 2) for leaf in leaves)
+    return jnp.sqrt(square / max(sum(leaf.size for leaf in leaves), 1))

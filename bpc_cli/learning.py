@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from bpc_cli.algorithms import ALGORITHMS
-from bpc_cli.energy import energy, energy_terms, output_terms
+from bpc_cli.clamping import Clamping, infer, inference_energy
+from bpc_cli.energy import energy_terms, label_term, output_terms
 from bpc_cli.images import PixelScale, normalise
-from bpc_cli.inference import amortise, relax, start
+from bpc_cli.inference import amortise
 from bpc_cli.networks import Amortiser, Generator, make_networks
 from bpc_cli.optimisers import Optimiser
 from bpc_cli.replicas import over_replicas
@@ -29,11 +30,15 @@ class StepMetrics(eqx.Module):
 
     Attributes:
         gen_loss: ½ · mean over batch and pixels of (image - generator(label))².
-        amort_loss: ½ · mean over batch and classes of (label - amortiser(image))².
+        amort_loss: ½ · mean over batch and classes of (label - amortiser(image))²; with the label
+            loss "cross_entropy", that in nats, a mean over the batch.
         energy_before: the energy that activities relax on, where they start; for bp, both losses.
         energy_after: the same at the relaxed activities.
         generator_energy: the energy that the generator learns from, α_f included.
         amortiser_energy: the energy that the amortiser learns from, α_b included.
+        inference_steps: how many steps activities took.
+
+    The losses compare with the labels of all images, known to inference or not.
     """
 
     gen_loss: Float[Array, "*steps"]
@@ -42,6 +47,7 @@ class StepMetrics(eqx.Module):
     energy_after: Float[Array, "*steps"]
     generator_energy: Float[Array, "*steps"]
     amortiser_energy: Float[Array, "*steps"]
+    inference_steps: Float[Array, "*steps"]
 
 
 # These programs run once and are slow to optimise: level 1 halves their compilation.
@@ -52,13 +58,16 @@ def make_state(
     act_fn: str,
     parameter_optimiser: Optimiser,
     use_bias: bool = False,
+    parameterisation: str = "standard",
 ) -> TrainState:
     """Make the state before the first step: fresh networks and optimiser states.
 
     Raises:
-        ValueError: if `act_fn` is unknown.
+        ValueError: if `act_fn` or `parameterisation` is unknown.
     """
-    generator, amortiser = make_networks(key, sizes, act_fn, use_bias=use_bias)
+    generator, amortiser = make_networks(
+        key, sizes, act_fn, use_bias=use_bias, parameterisation=parameterisation
+    )
     return start_from(generator, amortiser, parameter_optimiser)
 
 
@@ -81,6 +90,7 @@ def train_step(
     rules: Rules,
     predicted_image: Float[Array, "batch image"] | None = None,
     key: PRNGKeyArray | None = None,
+    label_known: Bool[Array, " batch"] | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Take one training step: initialise, relax with image and label clamped, learn.
 
@@ -95,49 +105,48 @@ def train_step(
         rules: algorithm, energy weights, optimisers and number of inference steps.
         predicted_image: `state.generator(label)`, where the caller has it cheaper.
         key: fixes the noise that activities start from; None for `rules.key`.
+        label_known: whose labels are clamped; those of others are free, and relax with their
+            activities; None: everyone's.
     """
     algorithm = ALGORITHMS[rules.algorithm]
-    generator, amortiser = networks = (state.generator, state.amortiser)
+    networks = (state.generator, state.amortiser)
     _, predicted_label = amortise(state.amortiser, image)
     if predicted_image is None:
         predicted_image = state.generator(label)
-    key = rules.key if key is None else key
-    activities = start(rules.start, generator, amortiser, label, image, key)
+    clamping = Clamping(label, image, None if label_known is None else label_known[:, None])
+    free = clamping.begin(rules.start, *networks, rules.key if key is None else key)
+    relaxed, relaxation = infer(networks, clamping, free, rules)
 
-    def energy_of(activities):
-        weights = rules.energy_weights(algorithm.generator_infers, algorithm.amortiser_infers)
-        return energy(generator, amortiser, label, activities, image, *weights)
-
-    def terms_of(networks):
-        weights = rules.energy_weights(algorithm.generator_learns, algorithm.amortiser_learns)
-        generator, amortiser = networks
+    def terms_of(networks: tuple[Generator, Amortiser]):
+        weights = rules.learning_weights()
         if algorithm.by_backpropagation:
-            forward, backward = output_terms(generator, amortiser, label, image, *weights)
+            terms = output_terms(*networks, label, image, *weights, rules.label_loss)
         else:
-            forward, backward = energy_terms(generator, amortiser, label, relaxed, image, *weights)
-        return jnp.sum(forward) + jnp.sum(backward), (jnp.sum(forward), jnp.sum(backward))
+            terms = energy_terms(*networks, *relaxed, *weights, rules.label_loss)
+        forward, backward = (jnp.sum(direction) for direction in terms)
+        return forward + backward, (forward, backward)
 
-    relaxed, energy_trace = relax(
-        activities,
-        energy_of,
-        rules.activity_optimiser,
-        rules.n_inference_steps,
-        1.0 if rules.reduction == "mean" else float(len(image)),
-    )
     (energy_learnt, (forward, backward)), gradients = eqx.filter_value_and_grad(
         terms_of, has_aux=True
     )(networks)
     energy_after = energy_learnt
-    if not algorithm.by_backpropagation and not algorithm.amortiser_infers:
+    if rules.label_decay is not None:
+        energy_after = inference_energy(networks, clamping, relaxation.free, rules)
+    elif not algorithm.by_backpropagation and not algorithm.amortiser_infers:
         energy_after = forward
+    amort_error = label - predicted_label
+    amort_loss = 0.5 * jnp.mean(amort_error**2)
+    if rules.label_loss != "squared":
+        amort_loss = label_term(label, amort_error, rules.label_loss)
 
     metrics = StepMetrics(
         gen_loss=0.5 * jnp.mean((image - predicted_image) ** 2),
-        amort_loss=0.5 * jnp.mean((label - predicted_label) ** 2),
-        energy_before=energy_trace[0] if rules.n_inference_steps else energy_after,
+        amort_loss=amort_loss,
+        energy_before=relaxation.energies[0] if rules.n_inference_steps else energy_after,
         energy_after=energy_after,
         generator_energy=forward,
         amortiser_energy=backward,
+        inference_steps=jnp.asarray(relaxation.n_steps, image.dtype),
     )
     return _learn(state, gradients, rules), metrics
 
@@ -213,7 +222,12 @@ def _take_steps(
         # Labels are one-hot, so there are no more different predictions than classes.
         predicted_image = state.generator(one_hot)[labels[index]]
         key = jax.random.fold_in(jax.random.fold_in(rules.key, index[0]), index[-1])
-        return train_step(state, image, one_hot[labels[index]], rules, predicted_image, key)
+        if rules.input_noise is not None:
+            noise = jax.random.normal(jax.random.fold_in(key, 0), image.shape, image.dtype)
+            image = image + rules.input_noise / scale.std * noise
+        label = one_hot[labels[index]]
+        known = None if rules.labelled is None else rules.labelled[index]
+        return train_step(state, image, label, rules, predicted_image, key, known)
 
     arrays, static = eqx.partition(state, eqx.is_array)
 

@@ -27,6 +27,7 @@ class Optimiser(eqx.Module):
         arguments: the optimiser's other arguments; real numbers among them are traced.
         schedule: an entry of `schedule_names()`, or None for a constant rate.
         schedule_arguments: the schedule's other arguments; real numbers among them are traced.
+        clip: what the norm of all gradients together is brought down to first; None: nothing.
     """
 
     name: str = eqx.field(static=True)
@@ -34,6 +35,7 @@ class Optimiser(eqx.Module):
     arguments: dict[str, Any]
     schedule: str | None = eqx.field(static=True)
     schedule_arguments: dict[str, Any]
+    clip: Array | float | None = None
 
     def init(self, params: PyTree[Array]) -> optax.OptState:
         """Make the optimiser's initial state for these parameters."""
@@ -51,7 +53,10 @@ class Optimiser(eqx.Module):
         if self.schedule is not None:
             make_schedule = getattr(optax, self.schedule)
             rate = make_schedule(**_rate_arguments(make_schedule, rate), **self.schedule_arguments)
-        return getattr(optax, self.name)(rate, **self.arguments)
+        optimiser = getattr(optax, self.name)(rate, **self.arguments)
+        if self.clip is None:
+            return optimiser
+        return optax.chain(optax.clip_by_global_norm(self.clip), optimiser)
 
 
 def make_optimiser(
@@ -62,6 +67,7 @@ def make_optimiser(
     schedule_arguments: Mapping[str, Any] | None = None,
     *,
     n_steps: int | None = None,
+    clip: float | None = None,
 ) -> Optimiser:
     """Make an optimiser from names and plain numbers, checking that optax accepts them.
 
@@ -72,6 +78,7 @@ def make_optimiser(
         schedule: an entry of `schedule_names()`, or None for a constant rate.
         schedule_arguments: what else `optax.<schedule>` takes, by keyword.
         n_steps: a schedule's `decay_steps` or `transition_steps`, where these are not set.
+        clip: what the norm of all gradients together is brought down to first; None: nothing.
 
     Raises:
         ValueError: for an unknown name, or arguments that optax does not take.
@@ -87,7 +94,7 @@ def make_optimiser(
         for parameter in inspect.signature(getattr(optax, schedule)).parameters:
             if parameter in ("decay_steps", "transition_steps"):
                 extra.setdefault(parameter, n_steps)
-    plain = Optimiser(name, float(learning_rate), dict(arguments or {}), schedule, extra)
+    plain = Optimiser(name, float(learning_rate), dict(arguments or {}), schedule, extra, clip)
     traced = jax.tree.map(_as_array_if_real, plain)
     try:
         return _if_optax_accepts(traced)

@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from bpc_cli.algorithms import ALGORITHMS, Algorithm
-from bpc_cli.energy import energy
+from bpc_cli.clamping import Clamping, Free, image_alone, infer, inference_energy
 from bpc_cli.images import PixelScale, normalise, to_unit_range
-from bpc_cli.inference import Activities, amortise, generate, relax, start
 from bpc_cli.networks import Amortiser, Generator
 from bpc_cli.rules import Rules
 
@@ -84,13 +82,11 @@ def draw_by_relaxation(
     """
     generator, _ = networks
     label = jnp.eye(generator.layers[0].weight.shape[1], dtype=generator.layers[0].weight.dtype)
-    image, activities = generator(label), generate(generator, label)
-
-    def energy_of(free: tuple[Activities, Array]):
-        return _energy(networks, label, *free, rules)
-
-    (_, image), _ = _relax((activities, image), energy_of, rules, image, batch_size)
-    return to_unit_range(image, scale)
+    drawn = generator(label)
+    clamping = Clamping(label, drawn, image_known=jnp.zeros((1, 1), bool))
+    free = clamping.begin("generative", *networks)
+    states, _ = infer(networks, clamping, free, rules, batch_size)
+    return to_unit_range(states.image, scale)
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
@@ -145,23 +141,15 @@ def _by_free_label(
     rules: Rules,
     batch_size: int,
 ) -> tuple[Int[Array, " batch"], Float[Array, " batch"]]:
-    generator, amortiser = networks
-    activities, label = amortise(amortiser, image)
-    if rules.start != "amortised":
-        # All classes alike: at a zero label, rectified activities would not move.
-        n_classes = label.shape[1]
-        label = jnp.full_like(label, 1 / n_classes)
-        activities = start(rules.start, generator, amortiser, label, image, rules.key)
-
-    def energy_of(free: tuple[Array, Activities]):
-        return _energy(networks, *free, image, rules)
-
-    (relaxed_label, relaxed), _ = _relax((label, activities), energy_of, rules, image, batch_size)
-    change = sum(jnp.sum((a - b) ** 2, 1) for a, b in zip(relaxed, activities, strict=True))
-    norm = sum(jnp.sum(b**2, 1) for b in activities)
+    clamping = image_alone(image, n_classes(networks))
+    free = clamping.begin(rules.start, *networks, rules.key)
+    states, _ = infer(networks, clamping, free, rules, batch_size)
+    pairs = zip(states.activities, free.activities, strict=True)
+    change = sum(jnp.sum((a - b) ** 2, 1) for a, b in pairs)
+    norm = sum(jnp.sum(b**2, 1) for b in free.activities)
     zeros = jnp.zeros(len(image), image.dtype)
     moved = jnp.sqrt(jnp.where(norm > 0, change / jnp.where(norm > 0, norm, 1), zeros))
-    return jnp.argmax(relaxed_label, axis=1), moved
+    return jnp.argmax(states.label, axis=1), moved
 
 
 def _by_lowest_energy(
@@ -170,39 +158,22 @@ def _by_lowest_energy(
     rules: Rules,
     batch_size: int,
 ) -> Int[Array, " batch"]:
-    n_classes = networks[0].layers[0].weight.shape[1]
-
     def energies_of(one_hot: Float[Array, " label"]) -> Float[Array, " batch"]:
-        label = jnp.broadcast_to(one_hot, (len(image), n_classes))
-        activities = start(rules.start, *networks, label, image, rules.key)
+        clamping = Clamping(jnp.broadcast_to(one_hot, (len(image), len(one_hot))), image)
+        free = clamping.begin(rules.start, *networks, rules.key)
+        _, relaxation = infer(networks, clamping, free, rules, batch_size)
 
-        def energy_of(activities: Activities):
-            return _energy(networks, label, activities, image, rules)
+        def alone(label, image, activities):
+            sample = Clamping(label[None], image[None])
+            free = Free(None, [activity[None] for activity in activities], None)
+            return inference_energy(networks, sample, free, rules)
 
-        relaxed, _ = _relax(activities, energy_of, rules, image, batch_size)
-        alone = jax.vmap(
-            lambda label, activities, image: _energy(
-                networks, label[None], [z[None] for z in activities], image[None], rules
-            )
-        )
-        return alone(label, relaxed, image)
+        return jax.vmap(alone)(*clamping[:2], relaxation.free.activities)
 
-    return jnp.argmin(jax.lax.map(energies_of, jnp.eye(n_classes, dtype=image.dtype)), axis=0)
+    candidates = jnp.eye(n_classes(networks), dtype=image.dtype)
+    return jnp.argmin(jax.lax.map(energies_of, candidates), axis=0)
 
 
-def _energy(
-    networks: Networks,
-    label: Float[Array, "batch label"],
-    activities: Activities,
-    image: Float[Array, "batch image"],
-    rules: Rules,
-) -> Float[Array, ""]:
-    algorithm: Algorithm = ALGORITHMS[rules.algorithm]
-    weights = rules.energy_weights(algorithm.generator_infers, algorithm.amortiser_infers)
-    return energy(*networks, label, activities, image, *weights)
-
-
-def _relax(free, energy_of: Callable, rules: Rules, image: Array, batch_size: int):
-    """Relax samples as in training, whatever the number that is worked on at once."""
-    scale = len(image) / (batch_size if rules.reduction == "mean" else 1)
-    return relax(free, energy_of, rules.activity_optimiser, rules.n_inference_steps, scale)
+def n_classes(networks: Networks) -> int:
+    """Count the classes that networks tell apart."""
+    return networks[0].layers[0].weight.shape[1]

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from bpc_cli.algorithms import ALGORITHMS
-from bpc_cli.energy import EnergyWeight
+from bpc_cli.energy import LABEL_LOSSES, EnergyWeight
 from bpc_cli.inference import REDUCTIONS, STARTS
 from bpc_cli.optimisers import Optimiser
 
@@ -27,6 +28,12 @@ class Rules(eqx.Module):
         reduction: whether activities follow the gradient of the batch's "mean" energy, at rate/B
             per sample, or of its "sum".
         key: fixes noise, together with a step's examples.
+        label_loss: the amortiser's error at the label, an entry of `LABEL_LOSSES`.
+        tolerance: at which root mean square of the samples' gradients relaxing ends; None: never.
+        input_noise: standard deviation of the noise on training images, in [0, 1] pixels; None: no
+            noise.
+        labelled: which training examples' labels are known; None: all.
+        label_decay: the weight of ½ ‖label‖² of a label that is free.
     """
 
     forward_energy_weight: Float[Array, "*depth"]
@@ -38,9 +45,23 @@ class Rules(eqx.Module):
     start: str = eqx.field(static=True)
     reduction: str = eqx.field(static=True)
     key: PRNGKeyArray
+    label_loss: str = eqx.field(static=True, default="squared")
+    tolerance: Float[Array, ""] | None = None
+    input_noise: Float[Array, ""] | None = None
+    labelled: Bool[Array, " examples"] | None = None
+    label_decay: Float[Array, ""] | None = None
 
-    def energy_weights(self, forward: bool, backward: bool) -> tuple[EnergyWeight, EnergyWeight]:
-        """Take the energy weights of the directions that take part, and None for the other."""
+    def inference_weights(self) -> tuple[EnergyWeight, EnergyWeight]:
+        """Take the energy weights of the directions that activities relax on."""
+        algorithm = ALGORITHMS[self.algorithm]
+        return self._weights(algorithm.generator_infers, algorithm.amortiser_infers)
+
+    def learning_weights(self) -> tuple[EnergyWeight, EnergyWeight]:
+        """Take the energy weights of the directions whose networks learn."""
+        algorithm = ALGORITHMS[self.algorithm]
+        return self._weights(algorithm.generator_learns, algorithm.amortiser_learns)
+
+    def _weights(self, forward: bool, backward: bool) -> tuple[EnergyWeight, EnergyWeight]:
         return (
             self.forward_energy_weight if forward else None,
             self.backward_energy_weight if backward else None,
@@ -58,16 +79,26 @@ def make_rules(
     start: str | None = None,
     reduction: str = "mean",
     seed: int = 0,
+    label_loss: str = "squared",
+    tolerance: float | None = None,
+    input_noise: float = 0.0,
+    labelled: Bool[np.ndarray, " examples"] | None = None,
+    label_decay: float = 0.0,
 ) -> Rules:
     """Make the rules of a run from plain numbers and names.
 
     Energy weights are one number, or one for each layer, label side first. `start` None is the
-    algorithm's own.
+    algorithm's own. The others are those of `Rules`.
 
     Raises:
-        ValueError: for an unknown algorithm, start or reduction.
+        ValueError: for an unknown algorithm, start, reduction or label_loss.
     """
-    for name, known in ((algorithm, ALGORITHMS), (start, (None, *STARTS)), (reduction, REDUCTIONS)):
+    for name, known in (
+        (algorithm, ALGORITHMS),
+        (start, (None, *STARTS)),
+        (reduction, REDUCTIONS),
+        (label_loss, LABEL_LOSSES),
+    ):
         if name not in known:
             raise ValueError(f"unknown '{name}'; known: {', '.join(map(str, known))}")
     return Rules(
@@ -80,4 +111,13 @@ def make_rules(
         start or ALGORITHMS[algorithm].start,
         reduction,
         jax.random.PRNGKey(seed),
+        label_loss,
+        _array_or_none(tolerance),
+        _array_or_none(input_noise or None),
+        None if labelled is None else jnp.asarray(labelled),
+        _array_or_none(label_decay or None),
     )
+
+
+def _array_or_none(number: float | None) -> Float[Array, ""] | None:
+    return None if number is None else jnp.asarray(number, jnp.result_type(float))

@@ -77,7 +77,7 @@ def open_run(job: Job, n_together: int) -> "Run | None":
     """
     from bpc_cli.building import build
     from bpc_cli.checkpoint import restore
-    from bpc_cli.data import load_dataset
+    from bpc_cli.data import load_dataset, shortened
     from bpc_cli.group import Run
     from bpc_cli.loggers import Loggers, require_extras
     from bpc_cli.records import Records
@@ -96,6 +96,7 @@ def open_run(job: Job, n_together: int) -> "Run | None":
         dataset = load_dataset(
             config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir
         )
+        dataset = shortened(dataset, config.data.n_train, config.data.n_validation)
         other_software = check_fit(start, dataset.name, software_versions(), device_kind())
         n_iters = n_iterations(config, len(dataset.train_images))
         refuse_fewer_iterations(n_iters, start.iteration)

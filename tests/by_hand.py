@@ -38,7 +38,7 @@ class ByHand:
             s.append(self.phi(i, s[-1]) @ self.W[i].T)
         return [*s[:-1], self.image]
 
-    def relaxed(self, s, alpha_f, alpha_b, n_steps, rate, free=None):
+    def relaxed(self, s, alpha_f, alpha_b, n_steps, rate, free=None, frozen_pixels=None):
         """Relax the hidden states, or those given, at a rate per sample."""
         for _ in range(n_steps):
             e, d = self.errors(s)
@@ -51,6 +51,8 @@ class ByHand:
                 if i < self.depth:
                     gradient += alpha_b * d[i]
                     gradient -= alpha_f * self.slope(i, s[i]) * (e[i] @ self.W[i])
+                if i == self.depth and frozen_pixels is not None:
+                    gradient[:, frozen_pixels] = 0
                 moved[i] = s[i] - rate * gradient
             s = moved
         return s
