@@ -30,6 +30,7 @@ def build(config: TrainConfig, n_iters: int, dataset: Dataset) -> tuple[Rules, T
             n_inference_steps(config),
             n_iters,
             labelled=None if fraction == 1 else labelled_examples(labels, fraction, seed),
+            image_shape=dataset.image_shape,
         )
         for seed in seeds
     ]
@@ -54,6 +55,7 @@ def build_rules(
     n_steps: int,
     n_iters: int,
     labelled: Bool[np.ndarray, " examples"] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> Rules:
     """Build the rules of a seed's steps.
 
@@ -63,6 +65,7 @@ def build_rules(
         n_steps: gradient steps on the activities.
         n_iters: training iterations, over which a schedule is stretched.
         labelled: which training examples' labels are known; None: all.
+        image_shape: height, width and channels of a training image; None: there is no training.
 
     Raises:
         UserError: for optimisers or schedules that optax does not have or does not accept.
@@ -84,6 +87,8 @@ def build_rules(
         input_noise=config.data.noise,
         labelled=labelled,
         label_decay=inference.label_decay,
+        shift=config.data.shift if image_shape else 0,
+        image_shape=image_shape,
     )
 
 

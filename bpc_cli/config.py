@@ -156,6 +156,13 @@ class TrainDataConfig(DataConfig):
         at_least=0,
         before=0.0,
     )
+    shift: int = option(
+        "most whole pixels by which training images are shifted, anew at every step",
+        "pixels",
+        at_least=0,
+        at_most=100,
+        before=0,
+    )
     label_fraction: float = option(
         "share of each class's training images whose label is known; the label of others is free. "
         "0: unsupervised",

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 
 class PixelScale(NamedTuple):
@@ -17,6 +18,30 @@ def pixel_scale(mean: float, std: float) -> PixelScale:
     """Make a pixel scale whose numbers compiled functions take as arguments."""
     dtype = jnp.result_type(float)
     return PixelScale(jnp.asarray(mean, dtype), jnp.asarray(std, dtype))
+
+
+def shifted(
+    pixels: UInt8[Array, "batch image"],
+    shape: tuple[int, int, int],
+    most: int,
+    key: PRNGKeyArray,
+) -> UInt8[Array, "batch image"]:
+    """Shift each image by up to `most` whole pixels in both directions; what comes in is black.
+
+    Args:
+        pixels: flattened images.
+        shape: their height, width and channels.
+        most: the most pixels.
+        key: fixes the shifts, each as likely as any other.
+    """
+    height, width, channels = shape
+    padded = jnp.pad(pixels.reshape(-1, *shape), ((0, 0), (most, most), (most, most), (0, 0)))
+    corners = jax.random.randint(key, (len(pixels), 2), 0, 2 * most + 1)
+
+    def cut(image: UInt8[Array, "tall wide channels"], corner: Array) -> UInt8[Array, " image"]:
+        return jax.lax.dynamic_slice(image, (*corner, 0), (height, width, channels)).ravel()
+
+    return jax.vmap(cut)(padded, corners)
 
 
 def normalise(pixels: UInt8[Array, "*shape"], scale: PixelScale) -> Float[Array, "*shape"]:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 from bpc_cli.algorithms import ALGORITHMS
 from bpc_cli.clamping import Clamping, infer, inference_energy
 from bpc_cli.energy import energy_terms, label_term, output_terms
-from bpc_cli.images import PixelScale, normalise
+from bpc_cli.images import PixelScale, normalise, shifted
 from bpc_cli.inference import amortise
 from bpc_cli.networks import Amortiser, Generator, make_networks
 from bpc_cli.optimisers import Optimiser
@@ -217,11 +217,14 @@ def _take_steps(
     n_classes = state.generator.layers[0].weight.shape[1]
 
     def step(state, index):
-        image = normalise(images[index], scale)
+        key = jax.random.fold_in(jax.random.fold_in(rules.key, index[0]), index[-1])
+        pixels = images[index]
+        if rules.image_shape is not None:
+            pixels = shifted(pixels, rules.image_shape, rules.shift, jax.random.fold_in(key, 1))
+        image = normalise(pixels, scale)
         one_hot = jnp.eye(n_classes, dtype=image.dtype)
         # Labels are one-hot, so there are no more different predictions than classes.
         predicted_image = state.generator(one_hot)[labels[index]]
-        key = jax.random.fold_in(jax.random.fold_in(rules.key, index[0]), index[-1])
         if rules.input_noise is not None:
             noise = jax.random.normal(jax.random.fold_in(key, 0), image.shape, image.dtype)
             image = image + rules.input_noise / scale.std * noise

@@ -32,6 +32,8 @@ class Rules(eqx.Module):
         tolerance: at which root mean square of the samples' gradients relaxing ends; None: never.
         input_noise: standard deviation of the noise on training images, in [0, 1] pixels; None: no
             noise.
+        shift: the most whole pixels by which training images are shifted.
+        image_shape: height, width and channels of an image; needed for a shift.
         labelled: which training examples' labels are known; None: all.
         label_decay: the weight of ½ ‖label‖² of a label that is free.
     """
@@ -50,6 +52,8 @@ class Rules(eqx.Module):
     input_noise: Float[Array, ""] | None = None
     labelled: Bool[Array, " examples"] | None = None
     label_decay: Float[Array, ""] | None = None
+    shift: int = eqx.field(static=True, default=0)
+    image_shape: tuple[int, int, int] | None = eqx.field(static=True, default=None)
 
     def inference_weights(self) -> tuple[EnergyWeight, EnergyWeight]:
         """Take the energy weights of the directions that activities relax on."""
@@ -84,6 +88,8 @@ def make_rules(
     input_noise: float = 0.0,
     labelled: Bool[np.ndarray, " examples"] | None = None,
     label_decay: float = 0.0,
+    shift: int = 0,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> Rules:
     """Make the rules of a run from plain numbers and names.
 
@@ -91,8 +97,11 @@ def make_rules(
     algorithm's own. The others are those of `Rules`.
 
     Raises:
-        ValueError: for an unknown algorithm, start, reduction or label_loss.
+        ValueError: for an unknown algorithm, start, reduction or label_loss, or a shift of images
+            of no shape.
     """
+    if shift and image_shape is None:
+        raise ValueError("to shift images takes their image_shape")
     for name, known in (
         (algorithm, ALGORITHMS),
         (start, (None, *STARTS)),
@@ -116,6 +125,8 @@ def make_rules(
         _array_or_none(input_noise or None),
         None if labelled is None else jnp.asarray(labelled),
         _array_or_none(label_decay or None),
+        shift,
+        image_shape if shift else None,
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bpc_cli.data import labelled_examples, load_digits, shortened
 from bpc_cli.errors import UserError
-from bpc_cli.images import pixel_scale
+from bpc_cli.images import pixel_scale, shifted
 from bpc_cli.learning import make_state, train_chunk, train_step
 from bpc_cli.networks import make_networks
 from bpc_cli.optimisers import make_optimiser
@@ -158,6 +158,20 @@ def test_noise_on_images_has_its_size_and_is_new_for_every_batch():
     other = make_rules(1.0, 1.0, still, still, 0, input_noise=noise, seed=1)
     _, (_, again, _) = chunk_of(other, start_from(*zero, still), batch=4000)
     assert again.gen_loss[0] != metrics.gen_loss[0]
+
+
+def test_shifts_are_whole_pixels_each_as_likely():
+    shape, most = (4, 5, 1), 1
+    image = np.random.default_rng(0).integers(1, 256, shape, np.uint8)
+    many = jnp.asarray(np.tile(image.ravel(), (900, 1)))
+    moved = np.asarray(shifted(many, shape, most, jax.random.PRNGKey(0)))
+    padded = np.pad(image, ((most, most), (most, most), (0, 0)))
+    possible = {padded[y : y + 4, x : x + 5].tobytes(): 0 for y in range(3) for x in range(3)}
+    for each in moved:
+        possible[each.tobytes()] += 1  # a KeyError if it is none of these
+    assert min(possible.values()) > 60
+    with pytest.raises(ValueError, match="takes their image_shape"):
+        make_rules(1.0, 1.0, make_optimiser("sgd", 0.1), make_optimiser("sgd", 0.1), 1, shift=1)
 
 
 def test_which_labels_are_known_is_the_rules():
