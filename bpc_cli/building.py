@@ -43,6 +43,7 @@ def build(config: TrainConfig, n_iters: int, dataset: Dataset) -> tuple[Rules, T
             rules[0].parameter_optimiser,
             model.use_bias,
             model.parameterisation,
+            model.generator_act_fn,
         )
         for seed in seeds
     ]
@@ -88,6 +89,7 @@ def build_rules(
         labelled=labelled,
         label_decay=inference.label_decay,
         shift=config.data.shift if image_shape else 0,
+        shift_share=config.data.shift_share,
         image_shape=image_shape,
     )
 

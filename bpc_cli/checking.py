@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bpc_cli.config import TrainConfig, checkpoint_distance
 from bpc_cli.errors import UserError
+from bpc_cli.eval_config import DIAGNOSTICS, EvalConfig
 from bpc_cli.options import option_fields, option_paths
 
 Config = TypeVar("Config")
@@ -44,6 +45,13 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
         _check_data_name(config_data.name)
     if isinstance(config, TrainConfig):
         _check_combinations(config)
+    if isinstance(config, EvalConfig):
+        for name in config.diagnostics:
+            if name not in (*DIAGNOSTICS, "all"):
+                raise UserError(unknown_choice("diagnostics", name, (*DIAGNOSTICS, "all")))
+        shares = config.diagnosis.hidden
+        if not shares or not all(0 < share < 1 for share in shares):
+            raise UserError("diagnosis.hidden must be shares of pixels, each above 0 and below 1")
     return config
 
 

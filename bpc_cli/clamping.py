@@ -8,10 +8,11 @@
 | part of the image | completion |
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from bpc_cli.energy import energy, half_mean_square_norm
 from bpc_cli.inference import Activities, Relaxation, amortise, relax, start
@@ -99,6 +100,7 @@ def infer(
     free: Free,
     rules: Rules,
     batch_size: int | None = None,
+    observe: Callable[[Free, Free], PyTree] | None = None,
 ) -> tuple[States, Relaxation]:
     """Relax what is free, from where it is, on the energy that an algorithm infers by.
 
@@ -109,6 +111,8 @@ def infer(
         rules: algorithm, energy weights, activity optimiser, number of steps.
         batch_size: of a mean energy's gradient, at rate/batch_size per sample whatever the number
             of samples here; None: that number.
+        observe: a function of what is free and of the energy's gradient, computed at every step
+            and at the end, whatever `rules.tolerance`.
 
     Returns:
         All states, and how what is free relaxed.
@@ -123,7 +127,8 @@ def infer(
         rules.activity_optimiser,
         rules.n_inference_steps,
         scale,
-        rules.tolerance,
+        rules.tolerance if observe is None else None,
+        observe,
     )
     return clamping.complete(relaxation.free), relaxation
 

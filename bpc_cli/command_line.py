@@ -23,8 +23,8 @@ from bpc_cli.checking import (
     unknown_choice,
     unknown_option,
 )
-from bpc_cli.config import EvalConfig, register_schemas
 from bpc_cli.errors import one_line
+from bpc_cli.eval_config import EvalConfig, register_schemas
 from bpc_cli.jobs import EndOfSweep, Failure, Job, JobsFailed, Task, fail
 from bpc_cli.options import option_fields
 

@@ -1,4 +1,4 @@
-"""The typed schema of every option: its type, its range, its unit and what it means.
+"""The typed schema of every option of a run: its type, its range, its unit and what it means.
 
 Defaults live in `configs/`; `checking.py` turns a composed config into these dataclasses. Below the
 entry points nothing sees a config.
@@ -9,10 +9,9 @@ import math
 import re
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from bpc_cli.options import option
 
-from bpc_cli.options import option, option_fields
+_ACTIVATIONS = ("linear", "relu", "tanh", "hard_tanh", "leaky_relu", "gelu", "selu", "silu")
 
 
 @dataclasses.dataclass
@@ -23,16 +22,12 @@ class ModelConfig:
     )
     act_fn: str = option(
         "activation before each linear map but a network's first",
-        choices=(
-            "linear",
-            "relu",
-            "tanh",
-            "hard_tanh",
-            "leaky_relu",
-            "gelu",
-            "selu",
-            "silu",
-        ),
+        choices=_ACTIVATIONS,
+    )
+    generator_act_fn: str | None = option(
+        "the generator's, if it is another; null: act_fn",
+        choices=_ACTIVATIONS,
+        before=None,
     )
     use_bias: bool = option("whether linear layers have a bias")
     parameterisation: str = option(
@@ -163,6 +158,9 @@ class TrainDataConfig(DataConfig):
         at_most=100,
         before=0,
     )
+    shift_share: float = option(
+        "share of training images that are shifted", at_least=0, at_most=1, before=1.0
+    )
     label_fraction: float = option(
         "share of each class's training images whose label is known; the label of others is free. "
         "0: unsupervised",
@@ -285,43 +283,6 @@ class TrainConfig:
     data: TrainDataConfig = dataclasses.field(default_factory=TrainDataConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
-
-
-@dataclasses.dataclass
-class EvalInferenceConfig:
-    n_steps: int | None = option(
-        "gradient steps on the activities in tests by relaxation; null: as many as in training; "
-        "0: no such tests",
-        "steps",
-        at_least=0,
-    )
-    activity_lr: float | None = option(
-        "learning rate of the activities there; null: as in training", "per step", at_least=0
-    )
-
-
-@dataclasses.dataclass
-class EvalConfig:
-    checkpoint: str = option("a run directory or a checkpoint file; required")
-    which: str = option("the checkpoint to read in a run directory", choices=("last", "best"))
-    inference: EvalInferenceConfig = dataclasses.field(default_factory=EvalInferenceConfig)
-    data: DataConfig | None = option(
-        "data set to test on (data=NAME); null: the one that the run was trained on"
-    )
-    compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
-
-
-def register_schemas() -> None:
-    """Make the schemas known to Hydra, as the bases of `train.yaml` and `eval.yaml`."""
-    store = ConfigStore.instance()
-    train_schema = OmegaConf.structured(TrainConfig)
-    for path, field in option_fields(TrainConfig):
-        if field.metadata["takes_any_keys"]:
-            # Otherwise Hydra wants a '+' before every argument that a default does not name.
-            OmegaConf.update(train_schema, path, {})
-            OmegaConf.set_struct(OmegaConf.select(train_schema, path), False)
-    store.store(name="train_schema", node=train_schema)
-    store.store(name="eval_schema", node=EvalConfig)
 
 
 def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:

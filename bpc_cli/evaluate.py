@@ -10,8 +10,9 @@ import numpy as np
 from bpc_cli.atomic import write_json
 from bpc_cli.checking import check_saved_config
 from bpc_cli.command_line import run_command
-from bpc_cli.config import EvalConfig, EvalInferenceConfig, TrainConfig, n_inference_steps
+from bpc_cli.config import TrainConfig, n_inference_steps
 from bpc_cli.errors import UserError
+from bpc_cli.eval_config import DIAGNOSTICS, EvalConfig, EvalInferenceConfig
 from bpc_cli.jobs import Job, one_by_one
 
 # JAX is imported inside functions, so that completing or refusing a command line takes no time.
@@ -47,6 +48,7 @@ def evaluate(job: Job) -> None:
 
     from bpc_cli.checkpoint import open_checkpoint
     from bpc_cli.compilation import configure_jax
+    from bpc_cli.diagnostics import Subject, diagnose
     from bpc_cli.evaluation import describe_relaxation, describe_test, sum_up, table_of
     from bpc_cli.images import pixel_scale
     from bpc_cli.metrics import class_means, evaluate_replicas
@@ -72,17 +74,35 @@ def evaluate(job: Job) -> None:
     seeds = [trained.seed + k for k in range(trained.n_seeds)]
     by_seed = [describe_test(test, seed, dataset) for test, seed in zip(tests, seeds, strict=True)]
     rules = build_test_rules(trained, config.inference)
-    if rules is not None:
-        for number, figures in enumerate(by_seed):
-            networks = take(jax.device_get((generators, amortisers)), number)
+    names = [n for n in DIAGNOSTICS if {n, "all"} & set(config.diagnostics)]
+    refuse_what_needs_inference(names, rules, explicitly="all" not in config.diagnostics)
+    networks_of = [take(jax.device_get((generators, amortisers)), k) for k in range(len(seeds))]
+    if rules.n_inference_steps:
+        for networks, figures in zip(networks_of, by_seed, strict=True):
             figures |= describe_relaxation(networks, rules, trained, dataset)
+    lines = []
+    for number, (networks, figures) in enumerate(zip(networks_of, by_seed, strict=True)):
+        if names:
+            subject = Subject(
+                networks,
+                rules,
+                dataset,
+                pixel_scale(trained.data.mean, trained.data.std),
+                trained.batch_size,
+                **dataclasses.asdict(config.diagnosis),
+            )
+            directory.mkdir(parents=True, exist_ok=True)
+            # One seed's pictures show what there is to see; the numbers are everyone's.
+            measured, said = diagnose(subject, names, None if number else directory)
+            figures["diagnostics"] = measured
+            lines += said if len(seeds) == 1 else [f"seed {seeds[number]}: {line}" for line in said]
     metrics = {
         "checkpoint": str(checkpoint.path),
         "iteration": checkpoint.header["iteration"],
         "data_set": dataset.name,
         "test_examples": len(dataset.test_images),
         "trained_on": checkpoint.header["data_set"],
-        "inference_steps": 0 if rules is None else rules.n_inference_steps,
+        "inference_steps": rules.n_inference_steps,
         **sum_up(by_seed),
     }
     write_json(directory / _METRICS, metrics)
@@ -99,26 +119,50 @@ def evaluate(job: Job) -> None:
         dataset.class_names,
         title,
     )
-    print(table_of(metrics))
-    print(f"metrics.json, confusion.png and samples.png are in {os.path.relpath(directory)}")
+    print("\n".join([table_of(metrics), *lines]))
+    pictures = "confusion.png, samples.png" + (" and diagnostics" if names else "")
+    print(f"metrics.json, {pictures} are in {os.path.relpath(directory)}")
     for line in (warning, dataset.fallback):
         if line:
             print(f"WARNING: {line}")
 
 
-def build_test_rules(trained: TrainConfig, inference: EvalInferenceConfig) -> "Rules | None":
-    """Build the rules of tests by relaxation; None where there are none to be made."""
+def build_test_rules(trained: TrainConfig, inference: EvalInferenceConfig) -> "Rules":
+    """Build the rules of tests by relaxation, which has no steps where the model infers nothing."""
     from bpc_cli.building import build_rules
 
-    n_steps = inference.n_steps
-    if n_steps is None:
-        n_steps = n_inference_steps(trained)
-    if trained.algorithm.name == "bp" or n_steps == 0:
-        return None
+    n_steps = n_inference_steps(trained)
+    if inference.n_steps is not None and trained.algorithm.name != "bp":
+        n_steps = inference.n_steps
+    optim = trained.optim
     if inference.activity_lr is not None:
-        optim = dataclasses.replace(trained.optim, activity_lr=inference.activity_lr)
-        trained = dataclasses.replace(trained, optim=optim)
-    return build_rules(trained, trained.seed, n_steps, n_iters=1)
+        optim = dataclasses.replace(optim, activity_lr=inference.activity_lr)
+    if inference.activity is not None:
+        optim = dataclasses.replace(optim, activity=inference.activity, activity_args={})
+    weights = {
+        name: getattr(inference, name)
+        for name in ("forward_energy_weight", "backward_energy_weight")
+        if getattr(inference, name) is not None
+    }
+    tested = dataclasses.replace(trained, optim=optim, **weights)
+    return build_rules(tested, trained.seed, n_steps, n_iters=1)
+
+
+def refuse_what_needs_inference(names: list[str], rules: "Rules", *, explicitly: bool) -> None:
+    """Refuse diagnostics of inference where none is made; leave them out of `all`.
+
+    Raises:
+        UserError: naming them.
+    """
+    needing = [name for name in names if name in ("inference", "steps", "hessian")]
+    if rules.n_inference_steps or not needing:
+        return
+    if explicitly:
+        raise UserError(
+            f"diagnostics=[{','.join(needing)}] are of inference, and this run makes none: choose "
+            "others, or inference.n_steps"
+        )
+    names[:] = [name for name in names if name not in needing]
 
 
 def restore_networks(
@@ -152,6 +196,7 @@ def restore_networks(
             model.act_fn,
             use_bias=model.use_bias,
             parameterisation=model.parameterisation,
+            generator_act_fn=model.generator_act_fn,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{checkpoint.path} does not describe a network ({error})") from error

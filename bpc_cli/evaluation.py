@@ -30,6 +30,7 @@ from bpc_cli.relaxation import (
 from bpc_cli.rules import Rules
 from bpc_cli.seeds import spread
 
+LITTLE = 0.02  # a move of activities so small, relative to where they start, is next to nothing
 _FIGURES = (
     "test_accuracy",
     "generation_error",
@@ -69,6 +70,8 @@ def describe_relaxation(
     scale = pixel_scale(trained.data.mean, trained.data.std)
     arguments = (networks, images, scale, rules, trained.batch_size)
     (by_label, moved), relaxed_seconds = timed(name_by_free_label, *arguments)
+    # Under cross-entropy a free label's energy has no minimum to relax to.
+    label_relaxes = rules.label_loss == "squared"
     by_energy, energy_seconds = timed(name_by_lowest_energy, *arguments)
     _, pass_seconds = timed(predict_classes, amortiser, images, scale)
     drawn = np.asarray(draw_by_relaxation(networks, scale, rules, trained.batch_size))
@@ -84,7 +87,7 @@ def describe_relaxation(
         "lowest_energy": energy_seconds,
     }
     return {
-        "relaxed_accuracy": accuracy(np.asarray(by_label), labels),
+        "relaxed_accuracy": accuracy(np.asarray(by_label), labels) if label_relaxes else None,
         "lowest_energy_accuracy": accuracy(np.asarray(by_energy), labels),
         "relaxed_generation_error": generation_error(drawn, means),
         "activity_change": float(np.mean(moved)) if generator.depth > 1 else None,
@@ -108,8 +111,10 @@ def sum_up(by_seed: list[dict[str, Any]]) -> dict[str, Any]:
         for name in by_seed[0]
         if name in _FIGURES and by_seed[0][name] is not None
     }
+    none = {name: None for name in _FIGURES if name in by_seed[0] and name not in spreads}
     return {
         **{name: figure.mean for name, figure in spreads.items()},
+        **none,
         "per_class_accuracy": {
             name: None if None in values else fmean(values) for name, values in accuracies.items()
         },
@@ -160,6 +165,8 @@ def _relaxation_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     for name, (words, factor, decimals, unit) in figures.items():
         if metrics[name] is not None:
             rows.append((words, f"{factor * metrics[name]:.{decimals}f}{unit}"))
+    if (moved := metrics["activity_change"]) is not None and moved < LITTLE:
+        rows[-1] = (rows[-1][0], f"{rows[-1][1]}: inference does next to nothing")
     for way, words in (
         ("feedforward", "a pass"),
         ("relaxed", "label free"),

@@ -24,19 +24,23 @@ def shifted(
     pixels: UInt8[Array, "batch image"],
     shape: tuple[int, int, int],
     most: int,
+    share: float | Float[Array, ""],
     key: PRNGKeyArray,
 ) -> UInt8[Array, "batch image"]:
-    """Shift each image by up to `most` whole pixels in both directions; what comes in is black.
+    """Shift images by up to `most` whole pixels in both directions; what comes in is black.
 
     Args:
         pixels: flattened images.
         shape: their height, width and channels.
         most: the most pixels.
+        share: how likely an image is to be shifted at all.
         key: fixes the shifts, each as likely as any other.
     """
     height, width, channels = shape
     padded = jnp.pad(pixels.reshape(-1, *shape), ((0, 0), (most, most), (most, most), (0, 0)))
     corners = jax.random.randint(key, (len(pixels), 2), 0, 2 * most + 1)
+    is_shifted = jax.random.uniform(jax.random.fold_in(key, 0), (len(pixels), 1)) < share
+    corners = jnp.where(is_shifted, corners, most)
 
     def cut(image: UInt8[Array, "tall wide channels"], corner: Array) -> UInt8[Array, " image"]:
         return jax.lax.dynamic_slice(image, (*corner, 0), (height, width, channels)).ravel()

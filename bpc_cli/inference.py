@@ -82,11 +82,13 @@ class Relaxation(NamedTuple):
         free: what was free, relaxed.
         energies: the energy before each step; at steps that were not taken, that at the end.
         n_steps: how many steps were taken.
+        seen: what was observed before each step, and last at the end.
     """
 
     free: PyTree
     energies: Float[Array, " steps"]
     n_steps: Int[Array, ""] | int
+    seen: PyTree = None
 
 
 def relax(
@@ -96,6 +98,7 @@ def relax(
     n_steps: int,
     gradient_scale: float = 1.0,
     tolerance: float | Float[Array, ""] | None = None,
+    observe: Callable[[Free, Free], PyTree] | None = None,
 ) -> Relaxation:
     """Relax what is free by gradient steps on an energy whose other arguments are clamped.
 
@@ -111,7 +114,14 @@ def relax(
         gradient_scale: c.
         tolerance: relaxing ends before a step at which the root mean square of all samples' own
             gradients B ∂F/∂z is below this; None: never.
+        observe: a function of what is free and of the energy's gradient, computed at every step
+            and at the end.
+
+    Raises:
+        ValueError: if there are both a tolerance and something to observe.
     """
+    if tolerance is not None and observe is not None:
+        raise ValueError("what is observed at every step takes all steps: leave tolerance at None")
 
     def step(free: Free, optimiser_state: PyTree, gradient: Free) -> tuple[Free, PyTree]:
         if gradient_scale != 1.0:
@@ -121,12 +131,18 @@ def relax(
     def scanned(carry, _):
         free, optimiser_state = carry
         value, gradient = jax.value_and_grad(energy)(free)
-        return step(free, optimiser_state, gradient), value
+        seen = None if observe is None else observe(free, gradient)
+        return step(free, optimiser_state, gradient), (value, seen)
 
     start = free, optimiser.init(free)
     if tolerance is None:
-        (free, _), energies = jax.lax.scan(scanned, start, length=n_steps)
-        return Relaxation(free, energies, n_steps)
+        (free, _), (energies, seen) = jax.lax.scan(scanned, start, length=n_steps)
+        if observe is not None:
+            at_the_end = observe(free, jax.grad(energy)(free))
+            seen = jax.tree.map(
+                lambda rows, row: jnp.concatenate([rows, row[None]]), seen, at_the_end
+            )
+        return Relaxation(free, energies, n_steps, seen)
 
     def goes_on(carry):
         _, n_done, _, (_, gradient) = carry

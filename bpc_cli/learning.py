@@ -59,6 +59,7 @@ def make_state(
     parameter_optimiser: Optimiser,
     use_bias: bool = False,
     parameterisation: str = "standard",
+    generator_act_fn: str | None = None,
 ) -> TrainState:
     """Make the state before the first step: fresh networks and optimiser states.
 
@@ -66,7 +67,12 @@ def make_state(
         ValueError: if `act_fn` or `parameterisation` is unknown.
     """
     generator, amortiser = make_networks(
-        key, sizes, act_fn, use_bias=use_bias, parameterisation=parameterisation
+        key,
+        sizes,
+        act_fn,
+        use_bias=use_bias,
+        parameterisation=parameterisation,
+        generator_act_fn=generator_act_fn,
     )
     return start_from(generator, amortiser, parameter_optimiser)
 
@@ -219,8 +225,9 @@ def _take_steps(
     def step(state, index):
         key = jax.random.fold_in(jax.random.fold_in(rules.key, index[0]), index[-1])
         pixels = images[index]
-        if rules.image_shape is not None:
-            pixels = shifted(pixels, rules.image_shape, rules.shift, jax.random.fold_in(key, 1))
+        if rules.image_shape is not None and rules.shift_share is not None:
+            shift_key = jax.random.fold_in(key, 1)
+            pixels = shifted(pixels, rules.image_shape, rules.shift, rules.shift_share, shift_key)
         image = normalise(pixels, scale)
         one_hot = jnp.eye(n_classes, dtype=image.dtype)
         # Labels are one-hot, so there are no more different predictions than classes.

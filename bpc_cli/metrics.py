@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from bpc_cli.blocks import in_blocks
 from bpc_cli.images import PixelScale, normalise, to_unit_range
 from bpc_cli.networks import Amortiser, Generator
 from bpc_cli.replicas import over_replicas, stack
@@ -24,16 +25,9 @@ def predict_classes(
 
     Memory is bounded: images are read in blocks of `block_size`.
     """
-    n_examples = images.shape[0]
-    block_size = min(block_size, n_examples)
-    n_blocks = -(-n_examples // block_size)
-    # The last block is filled up with repeats of the last image, cut off again below.
-    indices = jnp.minimum(jnp.arange(n_blocks * block_size), n_examples - 1)
-
-    def predict_block(block: Int[Array, " block"]) -> Int[Array, " block"]:
-        return jnp.argmax(amortiser(normalise(images[block], scale)), axis=1)
-
-    return jax.lax.map(predict_block, indices.reshape(n_blocks, block_size)).ravel()[:n_examples]
+    return in_blocks(
+        lambda pixels: jnp.argmax(amortiser(normalise(pixels, scale)), axis=1), [images], block_size
+    )
 
 
 @eqx.filter_jit

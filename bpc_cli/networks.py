@@ -170,22 +170,21 @@ def make_networks(
     *,
     use_bias: bool = False,
     parameterisation: str = "standard",
+    generator_act_fn: str | None = None,
 ) -> tuple[Generator, Amortiser]:
     """Build both networks from `gen_key, amort_key = split(key)`.
 
-    With `key = jax.random.PRNGKey(0)` these are the published example's initial weights.
+    With `key = jax.random.PRNGKey(0)` these are the published example's initial weights. The
+    generator's activation is `generator_act_fn`, or `act_fn` if that is None.
 
     Raises:
         ValueError: if `act_fn` or `parameterisation` is unknown.
     """
     generator_key, amortiser_key = jax.random.split(key)
+    how = {"use_bias": use_bias, "parameterisation": parameterisation}
     return (
-        make_generator(
-            generator_key, sizes, act_fn, use_bias=use_bias, parameterisation=parameterisation
-        ),
-        make_amortiser(
-            amortiser_key, sizes, act_fn, use_bias=use_bias, parameterisation=parameterisation
-        ),
+        make_generator(generator_key, sizes, generator_act_fn or act_fn, **how),
+        make_amortiser(amortiser_key, sizes, act_fn, **how),
     )
 
 

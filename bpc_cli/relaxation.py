@@ -6,21 +6,21 @@ image and each candidate label in turn, or the label alone (the image is free).
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
+from bpc_cli.blocks import in_blocks
 from bpc_cli.clamping import Clamping, Free, image_alone, infer, inference_energy
 from bpc_cli.images import PixelScale, normalise, to_unit_range
 from bpc_cli.networks import Amortiser, Generator
 from bpc_cli.rules import Rules
 
 Networks = tuple[Generator, Amortiser]
-Result = TypeVar("Result")
 
 
 @eqx.filter_jit
@@ -46,8 +46,10 @@ def name_by_free_label(
         The classes, and how far the hidden activities moved: ‖z - z_start‖ / ‖z_start‖, 0 where
         they started at 0.
     """
-    return _in_blocks(
-        lambda image: _by_free_label(networks, image, rules, batch_size), images, scale, block_size
+    return in_blocks(
+        lambda pixels: _by_free_label(networks, normalise(pixels, scale), rules, batch_size),
+        [images],
+        block_size,
     )
 
 
@@ -64,10 +66,9 @@ def name_by_lowest_energy(
 
     The arguments are those of `name_by_free_label`.
     """
-    return _in_blocks(
-        lambda image: _by_lowest_energy(networks, image, rules, batch_size),
-        images,
-        scale,
+    return in_blocks(
+        lambda pixels: _by_lowest_energy(networks, normalise(pixels, scale), rules, batch_size),
+        [images],
         block_size,
     )
 
@@ -115,24 +116,6 @@ def flops_per_image(sizes: Sequence[int], n_steps: int, n_directions: int) -> di
         "relaxed": 2.0 * weights + steps,
         "lowest_energy": sizes[0] * (2.0 * weights * (1 + n_directions) + steps),
     }
-
-
-def _in_blocks(
-    name: Callable[[Float[Array, "block image"]], Result],
-    images: UInt8[Array, "examples image"],
-    scale: PixelScale,
-    block_size: int,
-) -> Result:
-    """Apply a function to all images, in blocks that bound its memory."""
-    n_examples = images.shape[0]
-    block = min(block_size, n_examples)
-    n_blocks = -(-n_examples // block)
-    # The last block is filled up with repeats of the last image, cut off again below.
-    indices = jnp.minimum(jnp.arange(n_blocks * block), n_examples - 1)
-    named = jax.lax.map(
-        lambda rows: name(normalise(images[rows], scale)), indices.reshape(n_blocks, block)
-    )
-    return jax.tree.map(lambda leaf: leaf.ravel()[:n_examples], named)
 
 
 def _by_free_label(

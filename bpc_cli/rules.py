@@ -33,6 +33,7 @@ class Rules(eqx.Module):
         input_noise: standard deviation of the noise on training images, in [0, 1] pixels; None: no
             noise.
         shift: the most whole pixels by which training images are shifted.
+        shift_share: how likely an image is to be shifted at all.
         image_shape: height, width and channels of an image; needed for a shift.
         labelled: which training examples' labels are known; None: all.
         label_decay: the weight of ½ ‖label‖² of a label that is free.
@@ -54,6 +55,7 @@ class Rules(eqx.Module):
     label_decay: Float[Array, ""] | None = None
     shift: int = eqx.field(static=True, default=0)
     image_shape: tuple[int, int, int] | None = eqx.field(static=True, default=None)
+    shift_share: Float[Array, ""] | None = None
 
     def inference_weights(self) -> tuple[EnergyWeight, EnergyWeight]:
         """Take the energy weights of the directions that activities relax on."""
@@ -89,6 +91,7 @@ def make_rules(
     labelled: Bool[np.ndarray, " examples"] | None = None,
     label_decay: float = 0.0,
     shift: int = 0,
+    shift_share: float = 1.0,
     image_shape: tuple[int, int, int] | None = None,
 ) -> Rules:
     """Make the rules of a run from plain numbers and names.
@@ -127,6 +130,7 @@ def make_rules(
         _array_or_none(label_decay or None),
         shift,
         image_shape if shift else None,
+        _array_or_none(shift_share if shift else None),
     )
 
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bpc_cli.checking import check_config
-from bpc_cli.config import TrainConfig, register_schemas
+from bpc_cli.config import TrainConfig
+from bpc_cli.eval_config import register_schemas
 from bpc_cli.options import option_fields, option_paths
 
 OPTIONS = {path: field.metadata for path, field in option_fields(TrainConfig)}
@@ -21,7 +22,8 @@ GROUPS = {
     "data": ["auto", "mnist", "fashion_mnist", "kmnist", "digits"],
     "logger": ["jsonl", "tensorboard", "wandb"],
     "experiment": [
-        *("published", "published_discriminative"),
+        *("published", "published_discriminative", "authors_notebook", "best_mnist"),
+        *(f"best_mnist_{name}" for name in ("hpc", "discpc", "genpc", "bp")),
         *(f"paper_mnist_{name}" for name in ("bpc", "hpc", "discpc", "genpc", "bp")),
     ],
 }

@@ -164,12 +164,14 @@ def test_shifts_are_whole_pixels_each_as_likely():
     shape, most = (4, 5, 1), 1
     image = np.random.default_rng(0).integers(1, 256, shape, np.uint8)
     many = jnp.asarray(np.tile(image.ravel(), (900, 1)))
-    moved = np.asarray(shifted(many, shape, most, jax.random.PRNGKey(0)))
+    moved = np.asarray(shifted(many, shape, most, 1.0, jax.random.PRNGKey(0)))
     padded = np.pad(image, ((most, most), (most, most), (0, 0)))
     possible = {padded[y : y + 4, x : x + 5].tobytes(): 0 for y in range(3) for x in range(3)}
     for each in moved:
         possible[each.tobytes()] += 1  # a KeyError if it is none of these
     assert min(possible.values()) > 60
+    moved = np.asarray(shifted(many, shape, most, 0.5, jax.random.PRNGKey(0)))
+    assert abs(np.mean((moved == many).all(axis=1)) - (0.5 + 0.5 / 9)) < 0.06
     with pytest.raises(ValueError, match="takes their image_shape"):
         make_rules(1.0, 1.0, make_optimiser("sgd", 0.1), make_optimiser("sgd", 0.1), 1, shift=1)
 

@@ -1,0 +1,315 @@
+"""Diagnostics, against NumPy written from the equations, and the command that makes them."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from by_hand import ByHand
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bpc_cli.completion import HIDDEN_PARTS, complete, hidden_pixels
+from bpc_cli.curvature import MOST_UNITS, curvature
+from bpc_cli.images import normalise, pixel_scale, to_unit_range
+from bpc_cli.landscape import xor_landscapes
+from bpc_cli.networks import make_networks
+from bpc_cli.optimisers import make_optimiser
+from bpc_cli.probes import activities_of, probe
+from bpc_cli.rules import make_rules
+from bpc_cli.trajectories import follow_drawing, follow_inference, follow_naming
+
+ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 5, 4
+SCALE = pixel_scale(0.2, 0.5)
+INFERS = {"bpc": (ALPHA_F, ALPHA_B), "genpc": (ALPHA_F, 0)}
+
+
+def case(algorithm="bpc", depth=3):
+    networks = make_networks(jax.random.PRNGKey(3), [CLASSES, *[5] * (depth - 1), 9], "tanh")
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 256, (11, 9), np.uint8))
+    labels = jnp.asarray(rng.integers(0, CLASSES, 11))
+    sgd = make_optimiser("sgd", RATE)
+    rules = make_rules(ALPHA_F, ALPHA_B, sgd, sgd, N_STEPS, algorithm=algorithm, reduction="sum")
+    return networks, images, labels, rules
+
+
+def steps_by_hand(hand, first, alphas, **more):
+    states = [first]
+    for _ in range(N_STEPS):
+        states.append(hand.relaxed(states[-1], *alphas, 1, RATE, **more))
+    return states
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(HIDDEN_PARTS), st.floats(0.01, 0.99), st.integers(1, 9), st.integers(1, 9))
+def test_the_share_of_pixels_is_hidden(part, share, height, width):
+    hidden = hidden_pixels(part, share, (height, width, 3), 4).reshape(4, height, width, 3)
+    assert (hidden == hidden[..., :1]).all()
+    each = hidden[..., 0].sum(axis=(1, 2))
+    whole = {
+        "top": round(share * height) * width,
+        "left": round(share * width) * height,
+        "random": round(share * height * width),
+    }
+    assert (each == whole[part]).all()
+    if part == "top":
+        assert hidden[:, : round(share * height)].all()
+    if part == "left":
+        assert hidden[:, :, : round(share * width)].all()
+
+
+def test_random_pixels_are_others_in_each_image_and_the_same_again():
+    hidden = hidden_pixels("random", 0.5, (8, 8, 1), 2)
+    assert (hidden[0] != hidden[1]).any()
+    np.testing.assert_array_equal(hidden, hidden_pixels("random", 0.5, (8, 8, 1), 2))
+    with pytest.raises(ValueError, match="unknown part 'bottom'; known: top, left, random"):
+        hidden_pixels("bottom", 0.5, (8, 8, 1), 2)
+
+
+@pytest.mark.parametrize("algorithm", INFERS)
+def test_completion_relaxes_label_activities_and_hidden_pixels(algorithm, float64):
+    networks, images, _, rules = case(algorithm)
+    hidden = hidden_pixels("left", 0.5, (3, 3, 1), len(images))
+    image = np.where(hidden, 0.0, np.asarray(normalise(images, SCALE)))
+    label = np.asarray(networks[1](jnp.asarray(image)))
+    named = label.argmax(1)
+    if algorithm == "genpc":
+        label = np.full_like(label, 1 / CLASSES)
+    hand = ByHand(*networks, label, image)
+    first = hand.generated() if algorithm == "genpc" else hand.amortised()
+    relaxed = hand.relaxed(
+        *(first, *INFERS[algorithm], N_STEPS, RATE),
+        free=range(4),
+        frozen_pixels=~hidden[0],
+    )
+    made = complete(networks, images, jnp.asarray(hidden), SCALE, rules, 32, block_size=4)
+    np.testing.assert_array_equal(made.by_pass, named)
+    np.testing.assert_array_equal(made.by_relaxation, relaxed[0].argmax(1))
+    np.testing.assert_allclose(made.images, to_unit_range(jnp.asarray(relaxed[3]), SCALE))
+    drawn = np.where(hidden, np.asarray(networks[0](jnp.eye(CLASSES)[named])), image)
+    np.testing.assert_allclose(made.drawn, to_unit_range(jnp.asarray(drawn), SCALE))
+
+
+def test_what_is_hidden_is_never_read():
+    networks, images, _, rules = case()
+    hidden = jnp.asarray(hidden_pixels("random", 0.5, (3, 3, 1), len(images)))
+    made = complete(networks, images, hidden, SCALE, rules, 32)
+    other = complete(networks, jnp.where(hidden, 255 - images, images), hidden, SCALE, rules, 32)
+    for a, b in zip(made, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("algorithm", INFERS)
+def test_inference_is_followed_step_by_step(algorithm, float64):
+    networks, images, labels, rules = case(algorithm)
+    hand = ByHand(*networks, np.eye(CLASSES)[labels], np.asarray(normalise(images, SCALE)))
+    first = hand.generated() if algorithm == "genpc" else hand.amortised()
+    alphas = INFERS[algorithm]
+    states = steps_by_hand(hand, first, alphas)
+    seen = follow_inference(networks, images, labels, SCALE, rules, 32, block_size=4)
+
+    def norm(these, those):
+        return np.sqrt(sum(((a - b) ** 2).sum(1) for a, b in zip(these, those, strict=True)))
+
+    nothing = [np.zeros_like(activity) for activity in first[1:-1]]
+    for step, state in enumerate(states):
+        forward, backward = hand.errors(state)
+        for layer in range(3):
+            np.testing.assert_allclose(
+                seen.generator_terms[:, step, layer], (forward[layer] ** 2).sum(1) / 2
+            )
+            np.testing.assert_allclose(
+                seen.amortiser_terms[:, step, layer], (backward[layer] ** 2).sum(1) / 2, atol=1e-15
+            )
+        hidden = state[1:-1]
+        for name, other in (("from_start", first), ("from_end", states[-1])):
+            expected = norm(hidden, other[1:-1]) / norm(other[1:-1], nothing)
+            np.testing.assert_allclose(getattr(seen, name)[:, step], expected, atol=1e-12)
+        moved = hand.relaxed(state, *alphas, 1, RATE)
+        gradient = norm(hidden, moved[1:-1]) / RATE / np.sqrt(10)
+        np.testing.assert_allclose(seen.gradient[:, step], gradient, rtol=1e-7)
+
+
+def test_naming_and_drawing_are_followed_step_by_step(float64):
+    networks, images, labels, rules = case()
+    image = np.asarray(normalise(images, SCALE))
+    hand = ByHand(*networks, np.asarray(networks[1](jnp.asarray(image))), image)
+    states = steps_by_hand(hand, hand.amortised(), INFERS["bpc"], free=range(3))
+    right = follow_naming(networks, images, labels, SCALE, rules, 32)
+    for step, state in enumerate(states):
+        np.testing.assert_array_equal(right[:, step], state[0].argmax(1) == np.asarray(labels))
+    label = np.eye(CLASSES)
+    hand = ByHand(*networks, label, np.asarray(networks[0](jnp.asarray(label))))
+    states = steps_by_hand(hand, hand.generated(), INFERS["bpc"], free=(1, 2, 3))
+    drawn = follow_drawing(networks, SCALE, rules, 32)
+    for step, state in enumerate(states):
+        np.testing.assert_allclose(drawn[step], to_unit_range(jnp.asarray(state[3]), SCALE))
+
+
+def test_a_linear_networks_curvature_is_the_closed_forms(float64):
+    """At depth 2: ∂²F/∂z² = α_f (I + W_1ᵀ W_1) + α_b (I + V_0ᵀ V_0)."""
+    networks = make_networks(jax.random.PRNGKey(0), [3, 4, 6], "linear")
+    sgd = make_optimiser("sgd", RATE)
+    rules = make_rules(ALPHA_F, ALPHA_B, sgd, sgd, 1)
+    W, V = networks[0].layers[1].weight, networks[1].layers[0].weight
+    hessian = ALPHA_F * (np.eye(4) + W.T @ W) + ALPHA_B * (np.eye(4) + V.T @ V)
+    values = np.linalg.eigvalsh(hessian)
+    measured = curvature(networks, jnp.eye(3)[0], jnp.ones(6), rules)
+    np.testing.assert_allclose(measured.largest, values[-1])
+    np.testing.assert_allclose(measured.smallest, values[0])
+    np.testing.assert_allclose(measured.condition, values[-1] / values[0])
+    np.testing.assert_allclose(measured.best_rate, 2 / (values[-1] + values[0]))
+    assert measured.n_negative == 0
+    for sizes in ([3, 6], [3, MOST_UNITS + 1, 6]):
+        networks = make_networks(jax.random.PRNGKey(0), sizes, "linear")
+        with pytest.raises(ValueError, match="hidden units can be had"):
+            curvature(networks, jnp.eye(3)[0], jnp.ones(6), rules)
+
+
+def test_a_probe_finds_classes_that_a_line_parts_and_no_others():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    noise = rng.normal(size=(400, 5))
+    parted = noise + 6 * labels[:, None]
+    assert probe(parted[:200], labels[:200], parted[200:], labels[200:]) > 99
+    assert probe(noise[:200], labels[:200], noise[200:], labels[200:]) < 65
+
+
+def test_probed_activities_start_at_a_pass_and_relax_with_the_label_free(float64):
+    networks, images, _, rules = case()
+    image = np.asarray(normalise(images, SCALE))
+    hand = ByHand(*networks, np.asarray(networks[1](jnp.asarray(image))), image)
+    start, relaxed = activities_of(networks, images, SCALE, rules, 32)
+    first = hand.amortised()
+    last = hand.relaxed(first, *INFERS["bpc"], N_STEPS, RATE, free=range(3))
+    for ours, theirs in zip([*start, *relaxed], [*first[1:-1], *last[1:-1]], strict=True):
+        np.testing.assert_allclose(ours, theirs)
+
+
+def test_xor_is_learnt_and_relaxing_goes_downhill():
+    landscapes = xor_landscapes()
+    assert set(landscapes) == {"bpc", "hpc", "discpc", "genpc"}
+    for name in ("bpc", "discpc"):
+        np.testing.assert_allclose(landscapes[name].named, [0, 1, 1, 0], atol=0.1)
+    for each in landscapes.values():
+        nearest = [np.abs(each.axis[:, None] - point).argmin(axis=0) for point in each.path]
+        heights = [each.energy[tuple(place)] for place in nearest]
+        assert heights[-1] <= heights[0] + 0.02 * np.ptp(each.energy)
+
+
+@pytest.fixture(scope="module")
+def runs(bpc_train, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    quick = ("data=digits", "model.depth=3", "model.width=24", "n_train_iters=60", "test_every=60")
+    for name, more in {
+        "bpc": (),
+        "bp": ("algorithm=bp",),
+        "softmax": ("model.label_loss=cross_entropy",),
+        "seeds": ("n_seeds=2",),
+    }.items():
+        code, _, err, _ = bpc_train(*quick, *more, f"hydra.run.dir={folder}/{name}")
+        assert (code, err) == (0, "")
+    return folder
+
+
+def test_all_diagnostics_leave_numbers_and_pictures(runs, command, tmp_path):
+    done = command(
+        *("bpc-eval", f"checkpoint={runs}/bpc", "diagnostics=[all]", "diagnosis.n_images=50"),
+        *("diagnosis.hidden=[0.5]", "inference.n_steps=4", "hydra.run.dir=eval"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    numbers = json.loads((tmp_path / "eval" / "metrics.json").read_text())["diagnostics"]
+    assert set(numbers) == {"inference", "steps", "hessian", "probe", "completion", "landscape"}
+    assert len(numbers["inference"]["gradient"]["mean"]) == 5
+    assert len(numbers["steps"]["relaxed_accuracy"]) == 5
+    assert len(numbers["probe"]["relaxed"]) == 2
+    assert 0 <= numbers["completion"]["top"][0]["accuracy_by_relaxation"] <= 100
+    assert "of where they start" in done.stdout
+    for name in ("inference", "steps", "probe", "completion", "completed", "landscape"):
+        picture = np.asarray(Image.open(tmp_path / "eval" / f"{name}.png").convert("L"))
+        assert picture.std() > 5
+
+
+def test_inference_that_does_nothing_is_told(runs, command):
+    done = command("bpc-eval", f"checkpoint={runs}/bpc", "diagnostics=[inference]")
+    assert done.returncode == 0
+    assert done.stdout.count("inference does next to nothing") == 2
+
+
+def test_every_seed_is_diagnosed(runs, command, tmp_path):
+    done = command(
+        *("bpc-eval", f"checkpoint={runs}/seeds", "diagnostics=[completion]"),
+        *("diagnosis.n_images=20", "diagnosis.hidden=[0.5]", "hydra.run.dir=eval"),
+    )
+    assert done.returncode == 0, done.stderr
+    seeds = json.loads((tmp_path / "eval" / "metrics.json").read_text())["seeds"]
+    assert all(seed["diagnostics"]["completion"]["hidden"] == [0.5] for seed in seeds)
+    assert "seed 1: completion: top, 50 % hidden" in done.stdout
+
+
+def test_what_infers_nothing_has_no_diagnostics_of_inference(runs, command, tmp_path):
+    done = command("bpc-eval", f"checkpoint={runs}/bp", "diagnostics=[inference,probe]")
+    assert done.returncode == 1
+    assert done.stderr.startswith("bpc-eval: diagnostics=[inference] are of inference, and this")
+    assert len(done.stderr.splitlines()) == 1
+    done = command(
+        *("bpc-eval", f"checkpoint={runs}/bp", "diagnostics=[all]", "diagnosis.n_images=20"),
+        *("diagnosis.hidden=[0.5]", "hydra.run.dir=eval"),
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert set(metrics["diagnostics"]) == {"probe", "completion", "landscape"}
+
+
+def test_a_label_under_cross_entropy_is_not_free(runs, command, tmp_path):
+    done = command("bpc-eval", f"checkpoint={runs}/softmax", "hydra.run.dir=eval")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert metrics["relaxed_accuracy"] is None
+    assert metrics["lowest_energy_accuracy"] > 50
+
+
+def test_evaluation_infers_as_asked(runs, command, tmp_path):
+    arguments = ("bpc-eval", f"checkpoint={runs}/bpc", "inference.n_steps=30")
+    more = ("inference.activity=adam", "inference.activity_lr=0.05")
+    changes = []
+    for name, overrides in {
+        "plain": (),
+        "adam": more,
+        "weighted": (*more, "inference.forward_energy_weight=0.01"),
+    }.items():
+        done = command(*arguments, *overrides, f"hydra.run.dir={name}")
+        assert done.returncode == 0, done.stderr
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        changes.append(metrics["activity_change"])
+    assert len(set(changes)) == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("diagnostics=[infrence]", "did you mean inference?"),
+        ("diagnosis.hidden=[]", "diagnosis.hidden must be shares"),
+        ("diagnosis.hidden=[1.5]", "diagnosis.hidden must be shares"),
+        ("diagnosis.n_images=0", "diagnosis.n_images must be at least 1"),
+        ("diagnostics=inference", "diagnostics"),
+    ],
+)
+def test_wrong_diagnostics_are_one_line(override, message, runs, command, tmp_path):
+    done = command("bpc-eval", f"checkpoint={runs}/bpc", override)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_image_that_is_not_there_is_one_line(runs, command, tmp_path):
+    done = command(
+        *("bpc-eval", f"checkpoint={runs}/bpc", "diagnostics=[hessian]", "diagnosis.image=360"),
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "diagnosis.image must be below 360" in done.stderr
+    assert not (tmp_path / "outputs").exists()
