@@ -138,7 +138,8 @@ def right_values(draw, path: str):
         return draw(st.sampled_from(["true", "false"]))
     if kind in (int, float):
         low = limits["at_least"] if limits["at_least"] is not None else 1
-        whole = draw(st.integers(max(low, 1), 10**6))
+        high = min(10**6, limits["at_most"] or 10**6)
+        whole = draw(st.integers(max(low, 1), high))
         return whole if kind is int else whole / 7
     if path.endswith("_layer_weights"):
         return "null"  # there must be model.depth of them
