@@ -156,7 +156,7 @@ def right_lines(draw):
     line = chosen + [f"{path}={draw(right_values(path))}" for path in paths]
     labels = dict.fromkeys(("data.label_fraction", "inference.label_decay"))
     assume(not any(word.partition("=")[0] in labels for word in line))  # they combine with little
-    infers = any(word.startswith(("inference.n_steps", "inference.start")) for word in line)
+    infers = any(word.startswith(("inference", "experiment")) for word in line)
     assume(not (infers and any(word.endswith(("=bp", "_bp")) for word in line)))
     return line
 
