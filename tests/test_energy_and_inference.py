@@ -78,7 +78,7 @@ def test_relaxation_at_a_small_rate_lowers_the_energy_at_every_step(network, alp
             return energy(generator, amortiser, label, activities, image, alpha_f, alpha_b)
 
         optimiser = make_optimiser("sgd", 1e-2 / (alpha_f + alpha_b))
-        relaxed, trace, _ = relax(activities, energy_of, optimiser, 6)
+        relaxed, trace, *_ = relax(activities, energy_of, optimiser, 6)
         trace = [*trace.tolist(), float(energy_of(relaxed))]
         assert all(after < before for before, after in itertools.pairwise(trace))
 
@@ -95,7 +95,7 @@ def test_amortised_activities_leave_the_amortiser_no_hidden_error(depth, float64
 
 def test_no_inference_steps_leave_activities_alone():
     activities = [jnp.ones((2, 3))]
-    relaxed, trace, _ = relax(
+    relaxed, trace, *_ = relax(
         activities, lambda z: jnp.sum(z[0] ** 2), make_optimiser("sgd", 0.5), 0
     )
     np.testing.assert_array_equal(relaxed[0], activities[0])

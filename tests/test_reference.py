@@ -91,7 +91,7 @@ def test_relaxation_and_its_gradients(case):
     for i, gradient in enumerate(jax.grad(energy_of)(activities)):
         close(gradient, figures[f"z{i}_grad"])
     sgd = make_optimiser("sgd", float(figures["lr"]))
-    relaxed, trace, _ = relax(activities, energy_of, sgd, int(figures["T"]))
+    relaxed, trace, *_ = relax(activities, energy_of, sgd, int(figures["T"]))
     for i, activity in enumerate(relaxed):
         close(activity, figures[f"z{i}_final"])
     close(jnp.append(trace, energy_of(relaxed)), figures["energy_trace"])
