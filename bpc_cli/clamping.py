@@ -94,6 +94,13 @@ def image_alone(image: Float[Array, "batch image"], n_classes: int) -> Clamping:
     return Clamping(jnp.zeros((len(image), n_classes), image.dtype), image, label_known=unknown)
 
 
+def each_label_alone(generator: Generator) -> Clamping:
+    """Clamp each class's label and nothing else; images start from the generator's pass."""
+    weight = generator.layers[0].weight
+    label = jnp.eye(weight.shape[1], dtype=weight.dtype)
+    return Clamping(label, generator(label), image_known=jnp.zeros((1, 1), bool))
+
+
 def infer(
     networks: tuple[Generator, Amortiser],
     clamping: Clamping,

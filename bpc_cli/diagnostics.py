@@ -30,7 +30,7 @@ class Subject(NamedTuple):
 
     Attributes:
         networks: generator and amortiser.
-        rules: how activities relax; None where the model infers nothing.
+        rules: how activities relax.
         dataset: the data set to test on.
         scale: how pixels are normalised.
         batch_size: the one of training.

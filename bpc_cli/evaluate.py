@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bpc_cli.jobs import Job, one_by_one
 if TYPE_CHECKING:
     from bpc_cli.checkpoint import Checkpoint
     from bpc_cli.data import Dataset
+    from bpc_cli.metrics import NetworkTest
     from bpc_cli.networks import Amortiser, Generator
     from bpc_cli.rules import Rules
 
@@ -48,11 +49,9 @@ def evaluate(job: Job) -> None:
 
     from bpc_cli.checkpoint import open_checkpoint
     from bpc_cli.compilation import configure_jax
-    from bpc_cli.diagnostics import Subject, diagnose
     from bpc_cli.evaluation import describe_relaxation, describe_test, sum_up, table_of
     from bpc_cli.images import pixel_scale
     from bpc_cli.metrics import class_means, evaluate_replicas
-    from bpc_cli.plots import save_confusion_matrix, save_sample_grid
     from bpc_cli.replicas import take
 
     config, directory = job.config, job.directory
@@ -61,11 +60,10 @@ def evaluate(job: Job) -> None:
     configure_jax(**dataclasses.asdict(config.compute))
     checkpoint, warning = open_checkpoint(Path(config.checkpoint).expanduser(), config.which)
     trained = check_saved_config(checkpoint.header["config"], checkpoint.path)
-    generators, amortisers = restore_networks(checkpoint, trained)
+    networks = restore_networks(checkpoint, trained)
     dataset = load_test_set(config, checkpoint)
     tests = evaluate_replicas(
-        generators,
-        amortisers,
+        *networks,
         jnp.asarray(dataset.test_images),
         dataset.test_labels,
         class_means(dataset.test_images, dataset.test_labels, dataset.n_classes),
@@ -74,28 +72,15 @@ def evaluate(job: Job) -> None:
     seeds = [trained.seed + k for k in range(trained.n_seeds)]
     by_seed = [describe_test(test, seed, dataset) for test, seed in zip(tests, seeds, strict=True)]
     rules = build_test_rules(trained, config.inference)
-    names = [n for n in DIAGNOSTICS if {n, "all"} & set(config.diagnostics)]
-    refuse_what_needs_inference(names, rules, explicitly="all" not in config.diagnostics)
-    networks_of = [take(jax.device_get((generators, amortisers)), k) for k in range(len(seeds))]
+    diagnostics = choose_diagnostics(config.diagnostics, infers=rules.n_inference_steps > 0)
+    on_host = jax.device_get(networks)
+    networks_of = [take(on_host, k) for k in range(len(seeds))]
     if rules.n_inference_steps:
-        for networks, figures in zip(networks_of, by_seed, strict=True):
-            figures |= describe_relaxation(networks, rules, trained, dataset)
+        for each, figures in zip(networks_of, by_seed, strict=True):
+            figures |= describe_relaxation(each, rules, trained, dataset)
     lines = []
-    for number, (networks, figures) in enumerate(zip(networks_of, by_seed, strict=True)):
-        if names:
-            subject = Subject(
-                networks,
-                rules,
-                dataset,
-                pixel_scale(trained.data.mean, trained.data.std),
-                trained.batch_size,
-                **dataclasses.asdict(config.diagnosis),
-            )
-            directory.mkdir(parents=True, exist_ok=True)
-            # One seed's pictures show what there is to see; the numbers are everyone's.
-            measured, said = diagnose(subject, names, None if number else directory)
-            figures["diagnostics"] = measured
-            lines += said if len(seeds) == 1 else [f"seed {seeds[number]}: {line}" for line in said]
+    if diagnostics:
+        lines = diagnose_seeds(diagnostics, job, trained, rules, dataset, networks_of, by_seed)
     metrics = {
         "checkpoint": str(checkpoint.path),
         "iteration": checkpoint.header["iteration"],
@@ -105,6 +90,58 @@ def evaluate(job: Job) -> None:
         "inference_steps": rules.n_inference_steps,
         **sum_up(by_seed),
     }
+    save_evaluation(directory, metrics, seeds, tests, dataset)
+    print("\n".join([table_of(metrics), *lines]))
+    pictures = "confusion.png, samples.png" + (" and diagnostics" if diagnostics else "")
+    print(f"metrics.json, {pictures} are in {os.path.relpath(directory)}")
+    for line in (warning, dataset.fallback):
+        if line:
+            print(f"WARNING: {line}")
+
+
+def diagnose_seeds(
+    names: list[str],
+    job: Job,
+    trained: TrainConfig,
+    rules: "Rules",
+    dataset: "Dataset",
+    networks_of: list[tuple["Generator", "Amortiser"]],
+    by_seed: list[dict[str, Any]],
+) -> list[str]:
+    """Make diagnostics of every seed's networks, put the numbers into its figures; return lines.
+
+    The first seed's pictures are drawn, which show what there is to see.
+    """
+    from bpc_cli.diagnostics import Subject, diagnose
+    from bpc_cli.images import pixel_scale
+
+    job.directory.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, (networks, figures) in enumerate(zip(networks_of, by_seed, strict=True)):
+        subject = Subject(
+            networks,
+            rules,
+            dataset,
+            pixel_scale(trained.data.mean, trained.data.std),
+            trained.batch_size,
+            **dataclasses.asdict(job.config.diagnosis),
+        )
+        figures["diagnostics"], said = diagnose(subject, names, None if number else job.directory)
+        seed = "" if len(by_seed) == 1 else f"seed {figures['seed']}: "
+        lines += [seed + line for line in said]
+    return lines
+
+
+def save_evaluation(
+    directory: Path,
+    metrics: dict[str, Any],
+    seeds: list[int],
+    tests: list["NetworkTest"],
+    dataset: "Dataset",
+) -> None:
+    """Leave an evaluation's figures and its two pictures in a directory."""
+    from bpc_cli.plots import save_confusion_matrix, save_sample_grid
+
     write_json(directory / _METRICS, metrics)
     title = f"{dataset.name}, iteration {metrics['iteration']}"
     save_confusion_matrix(
@@ -119,12 +156,6 @@ def evaluate(job: Job) -> None:
         dataset.class_names,
         title,
     )
-    print("\n".join([table_of(metrics), *lines]))
-    pictures = "confusion.png, samples.png" + (" and diagnostics" if names else "")
-    print(f"metrics.json, {pictures} are in {os.path.relpath(directory)}")
-    for line in (warning, dataset.fallback):
-        if line:
-            print(f"WARNING: {line}")
 
 
 def build_test_rules(trained: TrainConfig, inference: EvalInferenceConfig) -> "Rules":
@@ -148,21 +179,22 @@ def build_test_rules(trained: TrainConfig, inference: EvalInferenceConfig) -> "R
     return build_rules(tested, trained.seed, n_steps, n_iters=1)
 
 
-def refuse_what_needs_inference(names: list[str], rules: "Rules", *, explicitly: bool) -> None:
-    """Refuse diagnostics of inference where none is made; leave them out of `all`.
+def choose_diagnostics(asked: list[str], *, infers: bool) -> list[str]:
+    """Put the diagnostics that are asked for in order; `all` leaves out what cannot be made.
 
     Raises:
-        UserError: naming them.
+        UserError: if one is asked for by name that is of inference, and none is made.
     """
+    names = [name for name in DIAGNOSTICS if {name, "all"} & set(asked)]
     needing = [name for name in names if name in ("inference", "steps", "hessian")]
-    if rules.n_inference_steps or not needing:
-        return
-    if explicitly:
+    if infers or not needing:
+        return names
+    if "all" not in asked:
         raise UserError(
             f"diagnostics=[{','.join(needing)}] are of inference, and this run makes none: choose "
             "others, or inference.n_steps"
         )
-    names[:] = [name for name in names if name not in needing]
+    return [name for name in names if name not in needing]
 
 
 def restore_networks(

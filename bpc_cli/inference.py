@@ -75,6 +75,18 @@ def start(
     ]
 
 
+def square_norms(activities: Activities) -> Float[Array, " batch"]:
+    """Compute ‖z‖² of each sample, over all layers."""
+    return sum((jnp.sum(activity**2, axis=1) for activity in activities), jnp.zeros(()))
+
+
+def relative_distance(these: Activities, those: Activities) -> Float[Array, " batch"]:
+    """Compute ‖these - those‖ / ‖those‖ of each sample, over all layers; 0 where those are 0."""
+    apart = square_norms([a - b for a, b in zip(these, those, strict=True)])
+    norm = square_norms(those)
+    return jnp.sqrt(jnp.where(norm > 0, apart / jnp.where(norm > 0, norm, 1), 0))
+
+
 class Relaxation(NamedTuple):
     """What relaxing left.
 

@@ -15,8 +15,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from bpc_cli.blocks import in_blocks
-from bpc_cli.clamping import Clamping, Free, image_alone, infer, inference_energy
+from bpc_cli.clamping import (
+    Clamping,
+    Free,
+    each_label_alone,
+    image_alone,
+    infer,
+    inference_energy,
+)
 from bpc_cli.images import PixelScale, normalise, to_unit_range
+from bpc_cli.inference import relative_distance
 from bpc_cli.networks import Amortiser, Generator
 from bpc_cli.rules import Rules
 
@@ -81,10 +89,7 @@ def draw_by_relaxation(
 
     Activities and image start from the generator's pass.
     """
-    generator, _ = networks
-    label = jnp.eye(generator.layers[0].weight.shape[1], dtype=generator.layers[0].weight.dtype)
-    drawn = generator(label)
-    clamping = Clamping(label, drawn, image_known=jnp.zeros((1, 1), bool))
+    clamping = each_label_alone(networks[0])
     free = clamping.begin("generative", *networks)
     states, _ = infer(networks, clamping, free, rules, batch_size)
     return to_unit_range(states.image, scale)
@@ -127,12 +132,8 @@ def _by_free_label(
     clamping = image_alone(image, n_classes(networks))
     free = clamping.begin(rules.start, *networks, rules.key)
     states, _ = infer(networks, clamping, free, rules, batch_size)
-    pairs = zip(states.activities, free.activities, strict=True)
-    change = sum(jnp.sum((a - b) ** 2, 1) for a, b in pairs)
-    norm = sum(jnp.sum(b**2, 1) for b in free.activities)
-    zeros = jnp.zeros(len(image), image.dtype)
-    moved = jnp.sqrt(jnp.where(norm > 0, change / jnp.where(norm > 0, norm, 1), zeros))
-    return jnp.argmax(states.label, axis=1), moved
+    moved = relative_distance(states.activities, free.activities)
+    return jnp.argmax(states.label, axis=1), jnp.broadcast_to(moved, len(image))
 
 
 def _by_lowest_energy(

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from bpc_cli.blocks import in_blocks
-from bpc_cli.clamping import Clamping, Free, image_alone, infer
+from bpc_cli.clamping import Clamping, Free, each_label_alone, image_alone, infer
 from bpc_cli.energy import energy_terms
 from bpc_cli.images import PixelScale, normalise, to_unit_range
+from bpc_cli.inference import relative_distance, square_norms
 from bpc_cli.relaxation import Networks, n_classes
 from bpc_cli.rules import Rules
 
@@ -72,12 +73,12 @@ def follow_inference(
 
             forward, backward = jax.vmap(terms_of)(*clamping.complete(free))
             sizes = sum(activity.shape[1] for activity in free.activities)
-            square = _square_norms(gradient.activities) * len(labels) ** 2
+            square = square_norms(gradient.activities) * len(labels) ** 2
             return Trajectory(
                 forward,
                 backward,
-                _distance(free.activities, start.activities),
-                _distance(free.activities, end.activities),
+                relative_distance(free.activities, start.activities),
+                relative_distance(free.activities, end.activities),
                 jnp.sqrt(square / max(sizes, 1)),
             )
 
@@ -122,9 +123,7 @@ def follow_drawing(
     networks: Networks, scale: PixelScale, rules: Rules, batch_size: int
 ) -> Float[Array, "steps classes image"]:
     """Follow an image of each class that relaxes with the activities; black is 0, white is 1."""
-    generator, _ = networks
-    label = jnp.eye(n_classes(networks), dtype=generator.layers[0].weight.dtype)
-    clamping = Clamping(label, generator(label), image_known=jnp.zeros((1, 1), bool))
+    clamping = each_label_alone(networks[0])
     start = clamping.begin("generative", *networks)
 
     def observe(free: Free, _: Free) -> Float[Array, "classes image"]:
@@ -132,16 +131,3 @@ def follow_drawing(
 
     _, relaxation = infer(networks, clamping, start, rules, batch_size, observe)
     return relaxation.seen
-
-
-def _square_norms(activities: list[Float[Array, "block _"]]) -> Float[Array, " block"]:
-    return sum((jnp.sum(activity**2, axis=1) for activity in activities), jnp.zeros(()))
-
-
-def _distance(
-    these: list[Float[Array, "block _"]], those: list[Float[Array, "block _"]]
-) -> Float[Array, " block"]:
-    """Compute ‖these - those‖ / ‖those‖ of each sample, 0 where those are 0."""
-    apart = _square_norms([a - b for a, b in zip(these, those, strict=True)])
-    norm = _square_norms(those)
-    return jnp.sqrt(jnp.where(norm > 0, apart / jnp.where(norm > 0, norm, 1), 0))
