@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install train test test-slow kills mutants lint format seeds tradeoff wheel lock bench
+.PHONY: install train test test-slow kills mutants lint format seeds tradeoff comparison depths wheel lock bench
 
 install: $(READY)
 
@@ -50,6 +50,19 @@ tradeoff: $(READY) ## the README's sweep on MNIST: nine weights by five seeds, a
 		forward_energy_weight=1,3.16e-1,1e-1,3.16e-2,1e-2,3.16e-3,1e-3,3.16e-4,1e-4 \
 		hydra.sweep.dir=outputs/tradeoff $(ARGS)
 	$(VENV)/bin/bpc-report outputs/tradeoff
+
+comparison: $(READY) ## the README's table: every algorithm at best_mnist's size and budget (an hour)
+	$(VENV)/bin/bpc-train -m data=mnist n_seeds=5 hydra.sweep.dir=outputs/comparison \
+		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
+		$(ARGS)
+	$(VENV)/bin/python benchmarks/comparison.py outputs/comparison
+
+depths: $(READY) ## the README's table: every algorithm at depths 2 to 8 (minutes)
+	$(VENV)/bin/bpc-train -m data=mnist n_seeds=3 hydra.sweep.dir=outputs/depths \
+		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
+		model.depth=2,3,4,6,8 model.width=128 n_epochs=2 inference.n_steps=null \
+		optim.activity_lr=0.3 $(ARGS)
+	$(VENV)/bin/python benchmarks/depths.py outputs/depths
 
 wheel: $(READY) ## without what an earlier build left, or configs since removed would be packed
 	rm -rf build

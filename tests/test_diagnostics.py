@@ -200,24 +200,32 @@ def test_xor_is_learnt_and_relaxing_goes_downhill():
         assert heights[-1] <= heights[0] + 0.02 * np.ptp(each.energy)
 
 
+RUNS = {
+    "bpc": (),
+    "bp": ("algorithm=bp",),
+    "softmax": ("model.label_loss=cross_entropy",),
+    "seeds": ("n_seeds=2",),
+}
+
+
 @pytest.fixture(scope="module")
-def runs(bpc_train, tmp_path_factory):
+def run_of(bpc_train, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     quick = ("data=digits", "model.depth=3", "model.width=24", "n_train_iters=60", "test_every=60")
-    for name, more in {
-        "bpc": (),
-        "bp": ("algorithm=bp",),
-        "softmax": ("model.label_loss=cross_entropy",),
-        "seeds": ("n_seeds=2",),
-    }.items():
-        code, _, err, _ = bpc_train(*quick, *more, f"hydra.run.dir={folder}/{name}")
-        assert (code, err) == (0, "")
-    return folder
+
+    def trained(name):
+        run = folder / name
+        if not run.exists():
+            code, _, err, _ = bpc_train(*quick, *RUNS[name], f"hydra.run.dir={run}")
+            assert (code, err) == (0, "")
+        return f"checkpoint={run}"
+
+    return trained
 
 
-def test_all_diagnostics_leave_numbers_and_pictures(runs, command, tmp_path):
+def test_all_diagnostics_leave_numbers_and_pictures(run_of, command, tmp_path):
     done = command(
-        *("bpc-eval", f"checkpoint={runs}/bpc", "diagnostics=[all]", "diagnosis.n_images=50"),
+        *("bpc-eval", run_of("bpc"), "diagnostics=[all]", "diagnosis.n_images=50"),
         *("diagnosis.hidden=[0.5]", "inference.n_steps=4", "hydra.run.dir=eval"),
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -233,15 +241,17 @@ def test_all_diagnostics_leave_numbers_and_pictures(runs, command, tmp_path):
         assert picture.std() > 5
 
 
-def test_inference_that_does_nothing_is_told(runs, command):
-    done = command("bpc-eval", f"checkpoint={runs}/bpc", "diagnostics=[inference]")
+@pytest.mark.slow
+def test_inference_that_does_nothing_is_told(run_of, command):
+    done = command("bpc-eval", run_of("bpc"), "diagnostics=[inference]")
     assert done.returncode == 0
     assert done.stdout.count("inference does next to nothing") == 2
 
 
-def test_every_seed_is_diagnosed(runs, command, tmp_path):
+@pytest.mark.slow
+def test_every_seed_is_diagnosed(run_of, command, tmp_path):
     done = command(
-        *("bpc-eval", f"checkpoint={runs}/seeds", "diagnostics=[completion]"),
+        *("bpc-eval", run_of("seeds"), "diagnostics=[completion]"),
         *("diagnosis.n_images=20", "diagnosis.hidden=[0.5]", "hydra.run.dir=eval"),
     )
     assert done.returncode == 0, done.stderr
@@ -250,13 +260,14 @@ def test_every_seed_is_diagnosed(runs, command, tmp_path):
     assert "seed 1: completion: top, 50 % hidden" in done.stdout
 
 
-def test_what_infers_nothing_has_no_diagnostics_of_inference(runs, command, tmp_path):
-    done = command("bpc-eval", f"checkpoint={runs}/bp", "diagnostics=[inference,probe]")
+@pytest.mark.slow
+def test_what_infers_nothing_has_no_diagnostics_of_inference(run_of, command, tmp_path):
+    done = command("bpc-eval", run_of("bp"), "diagnostics=[inference,probe]")
     assert done.returncode == 1
     assert done.stderr.startswith("bpc-eval: diagnostics=[inference] are of inference, and this")
     assert len(done.stderr.splitlines()) == 1
     done = command(
-        *("bpc-eval", f"checkpoint={runs}/bp", "diagnostics=[all]", "diagnosis.n_images=20"),
+        *("bpc-eval", run_of("bp"), "diagnostics=[all]", "diagnosis.n_images=20"),
         *("diagnosis.hidden=[0.5]", "hydra.run.dir=eval"),
     )
     assert done.returncode == 0, done.stderr
@@ -264,16 +275,18 @@ def test_what_infers_nothing_has_no_diagnostics_of_inference(runs, command, tmp_
     assert set(metrics["diagnostics"]) == {"probe", "completion", "landscape"}
 
 
-def test_a_label_under_cross_entropy_is_not_free(runs, command, tmp_path):
-    done = command("bpc-eval", f"checkpoint={runs}/softmax", "hydra.run.dir=eval")
+@pytest.mark.slow
+def test_a_label_under_cross_entropy_is_not_free(run_of, command, tmp_path):
+    done = command("bpc-eval", run_of("softmax"), "hydra.run.dir=eval")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["relaxed_accuracy"] is None
     assert "label free" not in done.stdout.split("cost")[0]
 
 
-def test_evaluation_infers_as_asked(runs, command, tmp_path):
-    arguments = ("bpc-eval", f"checkpoint={runs}/bpc", "inference.n_steps=30")
+@pytest.mark.slow
+def test_evaluation_infers_as_asked(run_of, command, tmp_path):
+    arguments = ("bpc-eval", run_of("bpc"), "inference.n_steps=30")
     more = ("inference.activity=adam", "inference.activity_lr=0.05")
     changes = []
     for name, overrides in {
@@ -298,17 +311,17 @@ def test_evaluation_infers_as_asked(runs, command, tmp_path):
         ("diagnostics=inference", "diagnostics"),
     ],
 )
-def test_wrong_diagnostics_are_one_line(override, message, runs, command, tmp_path):
-    done = command("bpc-eval", f"checkpoint={runs}/bpc", override)
+def test_wrong_diagnostics_are_one_line(override, message, run_of, command, tmp_path):
+    done = command("bpc-eval", run_of("bpc"), override)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert message in done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
-def test_an_image_that_is_not_there_is_one_line(runs, command, tmp_path):
+def test_an_image_that_is_not_there_is_one_line(run_of, command, tmp_path):
     done = command(
-        *("bpc-eval", f"checkpoint={runs}/bpc", "diagnostics=[hessian]", "diagnosis.image=360"),
+        *("bpc-eval", run_of("bpc"), "diagnostics=[hessian]", "diagnosis.image=360"),
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert "diagnosis.image must be below 360" in done.stderr
