@@ -37,7 +37,7 @@ from bpc_cli.seeds import Spread, spread
 # Chosen on validation images. A search over ten labels costs ten times a relaxation, and completion
 # is measured three times, so they are given fewer images: the test set's first.
 TEST_INFERENCE = EvalInferenceConfig(
-    n_steps=50,
+    n_steps=100,
     activity="adam",
     activity_lr=0.02,
     forward_energy_weight=None,
@@ -51,7 +51,23 @@ Figures = dict[str, list[float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    sweep, jobs, dataset = read_command_line(__doc__)
+    configs, figures = {}, {}
+    for job in jobs:
+        config, networks = restore_seeds(job)
+        name = config.algorithm.name
+        configs[name] = config
+        figures[name] = test_seeds(config, networks, dataset)
+        (sweep / "figures.json").write_text(json.dumps(figures, indent=1))
+    seconds = time_epochs(configs, dataset)
+    tables = "\n\n".join([table_of(figures, seconds), differences_of(figures)])
+    (sweep / "tables.md").write_text(tables + "\n")
+    print(tables)
+
+
+def read_command_line(description: str | None) -> tuple[Path, list[Path], Dataset]:
+    """Read which sweep is asked for: its directory, its finished jobs' in order, and the data."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("sweep", type=Path, help="a sweep's directory; its jobs are compared")
     parser.add_argument("--data", default="mnist")
     parser.add_argument(
@@ -60,21 +76,11 @@ def main() -> None:
         help="folder with the data set's original archives",
     )
     arguments = parser.parse_args()
+    jobs = [summary.parent for summary in arguments.sweep.glob("*/summary.json")]
+    if not jobs:
+        parser.error(f"{arguments.sweep} holds no finished job")
     dataset = load_dataset(arguments.data, archive_dir=arguments.archives)
-    jobs = sorted(
-        (path.parent for path in arguments.sweep.glob("*/summary.json")), key=lambda job: job.name
-    )
-    configs, figures = {}, {}
-    for job in jobs:
-        config, networks = restore_seeds(job)
-        name = config.algorithm.name
-        configs[name] = config
-        figures[name] = test_seeds(config, networks, dataset)
-        (arguments.sweep / "figures.json").write_text(json.dumps(figures, indent=1))
-    seconds = time_epochs(configs, dataset)
-    tables = "\n\n".join([table_of(figures, seconds), differences_of(figures)])
-    (arguments.sweep / "tables.md").write_text(tables + "\n")
-    print(tables)
+    return arguments.sweep, sorted(jobs, key=lambda job: int(job.name)), dataset
 
 
 def restore_seeds(job: Path) -> tuple[TrainConfig, list[Networks]]:

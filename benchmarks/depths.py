@@ -1,32 +1,19 @@
 """`make depths`: how every algorithm learns at every depth, as a table."""
 
-import argparse
 import json
-import os
-from pathlib import Path
 
-from comparison import in_words, markdown, restore_seeds, search_labels
+from comparison import in_words, markdown, read_command_line, restore_seeds, search_labels
 
 from bpc_cli.algorithms import ALGORITHMS
-from bpc_cli.data import load_dataset
 from bpc_cli.seeds import spread
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sweep", type=Path, help="a sweep over algorithms and depths")
-    parser.add_argument("--data", default="mnist")
-    parser.add_argument(
-        "--archives",
-        default=os.environ.get("BPC_MNIST_ARCHIVES"),
-        help="folder with the data set's original archives",
-    )
-    arguments = parser.parse_args()
-    dataset = load_dataset(arguments.data, archive_dir=arguments.archives)
+    sweep, jobs, dataset = read_command_line(__doc__)
     cells: dict[str, dict[int, str]] = {}
-    for path in sorted(arguments.sweep.glob("*/summary.json"), key=lambda path: path.parent.name):
-        lines = json.loads(path.read_text())["seeds"]
-        config, networks = restore_seeds(path.parent)
+    for job in jobs:
+        lines = json.loads((job / "summary.json").read_text())["seeds"]
+        config, networks = restore_seeds(job)
         algorithm = ALGORITHMS[config.algorithm.name]
         accuracies = [line["test_accuracy"] for line in lines]
         if not algorithm.amortiser_learns:  # a pass of it names nothing
@@ -41,7 +28,7 @@ def main() -> None:
     rows += [
         [f"`{name}`", *(row.get(depth, "") for depth in depths)] for name, row in cells.items()
     ]
-    (arguments.sweep / "table.md").write_text(markdown(rows) + "\n")
+    (sweep / "table.md").write_text(markdown(rows) + "\n")
     print(markdown(rows))
 
 
