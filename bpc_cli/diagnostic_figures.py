@@ -28,7 +28,7 @@ def save_inference(path: Path, numbers: Mapping[str, Any], moved: float) -> None
     means, stds = (np.asarray(numbers["gradient"][k]) for k in ("mean", "std"))
     _band(gradient, means, stds, "-", None)
     energies.set(ylabel="unweighted energy per image", yscale="log")
-    energies.set_ylim(bottom=energies.get_ylim()[1] * 1e-9)
+    energies.set_ylim(bottom=energies.get_ylim()[1] * 1e-6)
     label_log_axis_plainly(energies.yaxis)
     movement.set(ylabel="activities moved (%)")
     gradient.set(ylabel="root mean square of the gradient")
