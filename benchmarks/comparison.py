@@ -39,7 +39,7 @@ from bpc_cli.seeds import Spread, spread
 TEST_INFERENCE = EvalInferenceConfig(
     n_steps=100,
     activity="adam",
-    activity_lr=0.02,
+    activity_lr=0.05,
     forward_energy_weight=None,
     backward_energy_weight=None,
 )
