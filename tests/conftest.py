@@ -13,7 +13,7 @@ SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=8, help="how many runs are killed and resumed")
+    parser.addoption("--kills", type=int, default=5, help="how many runs are killed and resumed")
 
 
 def pytest_generate_tests(metafunc):

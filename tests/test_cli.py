@@ -207,6 +207,7 @@ def test_tab_completion_offers_group_names(command):
     assert {"data=auto", "data=digits", "data=mnist", "data=fashion_mnist", "data=kmnist"} <= words
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_where_asked_or_not_at_all(command, tmp_path):
     arguments = ("bpc-train", "data=digits", "n_train_iters=2", "model.depth=1")
     done = command(*arguments, "compute.compilation_cache=false", BPC_CACHE_DIR="cache")

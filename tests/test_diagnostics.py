@@ -223,6 +223,7 @@ def run_of(bpc_train, tmp_path_factory):
     return trained
 
 
+@pytest.mark.slow
 def test_all_diagnostics_leave_numbers_and_pictures(run_of, command, tmp_path):
     done = command(
         *("bpc-eval", run_of("bpc"), "diagnostics=[all]", "diagnosis.n_images=50"),
@@ -241,7 +242,6 @@ def test_all_diagnostics_leave_numbers_and_pictures(run_of, command, tmp_path):
         assert picture.std() > 5
 
 
-@pytest.mark.slow
 def test_inference_that_does_nothing_is_told(run_of, command):
     done = command("bpc-eval", run_of("bpc"), "diagnostics=[inference]")
     assert done.returncode == 0

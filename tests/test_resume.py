@@ -96,7 +96,12 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_stops_and_the_run_goes_on(
     number, code, started, command, tmp_path, uninterrupted
@@ -227,6 +232,7 @@ def test_lost_metrics_lines_are_noticed(command, tmp_path, uninterrupted):
     assert (run / "metrics.jsonl").read_bytes() == content[:-300]
 
 
+@pytest.mark.slow
 def test_a_run_may_be_tested_and_logged_otherwise_when_it_goes_on(command, tmp_path):
     words = ("data=digits", "model.width=8", "hydra.run.dir=run")
     assert command("bpc-train", *words, "n_train_iters=20").returncode == 0
@@ -236,6 +242,7 @@ def test_a_run_may_be_tested_and_logged_otherwise_when_it_goes_on(command, tmp_p
     assert [line["iteration"] for line in lines_of(tmp_path / "run")][19:] == [20, 25, 30, 35, 40]
 
 
+@pytest.mark.slow
 def test_a_schedule_over_the_run_fixes_its_length(command, tmp_path):
     schedule = ("optim.param_schedule=cosine_decay_schedule", "data=digits", "hydra.run.dir=run")
     assert command("bpc-train", *schedule, "n_train_iters=4").returncode == 0

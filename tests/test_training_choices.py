@@ -105,6 +105,7 @@ def test_mupc_is_its_scalings_and_skips(depth, use_bias, float64):
     np.testing.assert_allclose(amortiser(image), by_hand(amortiser.layers[::-1], image), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_mupc_keeps_activities_at_any_width_and_depth():
     """Standard normal weights, scaled, leave hidden activities of the same size."""
     sizes = []
