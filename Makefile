@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install train test test-slow kills mutants lint format seeds tradeoff comparison depths wheel lock bench
+.PHONY: install train test test-slow kills lines mutants lint format seeds tradeoff comparison depths wheel lock bench
 
 install: $(READY)
 
@@ -28,6 +28,9 @@ test-slow: $(READY) ## the tests that take longer than a few seconds each
 
 kills: $(READY) ## kill a run at 50 random moments, and go on with it each time (minutes)
 	$(VENV)/bin/python -m pytest -n 2 tests/test_resume.py -k killed --kills 50 $(ARGS)
+
+lines: $(READY) ## 500 wrong command lines, each refused in one line, and 500 right ones (minutes)
+	$(VENV)/bin/python -m pytest -n 2 tests/test_command_lines.py -k many --lines 500 $(ARGS)
 
 mutants: $(READY) ## make ten mistakes in the energy; each must be caught by a test (minutes)
 	$(VENV)/bin/python benchmarks/mutants.py

@@ -14,11 +14,18 @@ SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="how many runs are killed and resumed")
+    parser.addoption("--lines", type=int, default=120, help="how many command lines are tried")
 
 
 def pytest_generate_tests(metafunc):
     if "kill" in metafunc.fixturenames:
         metafunc.parametrize("kill", range(metafunc.config.getoption("--kills")))
+
+
+@pytest.fixture
+def n_lines(request) -> int:
+    """How many command lines of a kind the slow tests try."""
+    return request.config.getoption("--lines")
 
 
 @pytest.fixture

@@ -121,10 +121,13 @@ def test_wrong_lines(line, bpc_train):
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
-@given(line=WRONG)
-def test_many_wrong_lines(line, bpc_train):
-    is_one_line_and_leaves_nothing(line, bpc_train)
+def test_many_wrong_lines(n_lines, bpc_train):
+    @settings(max_examples=n_lines, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+    @given(line=WRONG)
+    def each(line):
+        is_one_line_and_leaves_nothing(line, bpc_train)
+
+    each()
 
 
 @st.composite
@@ -179,7 +182,10 @@ def test_right_lines_compose(line):
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
-@given(line=right_lines())
-def test_many_right_lines_compose(line):
-    composes(line)
+def test_many_right_lines_compose(n_lines):
+    @settings(max_examples=n_lines, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+    @given(line=right_lines())
+    def each(line):
+        composes(line)
+
+    each()
