@@ -55,16 +55,14 @@ MUTANTS = {
 }
 
 
-def is_caught(old: str, new: str) -> bool:
-    """Tell whether the tests fail on a copy in which one thing is replaced."""
-    source = (ROOT / "bpc_cli" / "energy.py").read_text()
-    if source.count(old) != 1:
-        raise SystemExit(f"energy.py has changed: {old!r} is there {source.count(old)} times")
+def tests_fail(energy: str) -> bool:
+    """Tell whether the tests fail on a copy of the package with another `energy.py`."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "bpc_cli", Path(folder) / "bpc_cli")
-        (Path(folder) / "bpc_cli" / "energy.py").write_text(source.replace(old, new))
+        (Path(folder) / "bpc_cli" / "energy.py").write_text(energy)
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS],
+            # Without -P the folder that it runs in would be imported from, instead of the copy.
+            [sys.executable, "-P", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": folder},
             capture_output=True,
@@ -77,9 +75,14 @@ def is_caught(old: str, new: str) -> bool:
 
 def main() -> None:
     """Try every mistake, and report."""
+    source = (ROOT / "bpc_cli" / "energy.py").read_text()
+    if tests_fail(source):
+        raise SystemExit("the tests fail without any mistake")
     unnoticed = 0
     for name, (old, new) in MUTANTS.items():
-        caught = is_caught(old, new)
+        if source.count(old) != 1:
+            raise SystemExit(f"energy.py has changed: {old!r} is there {source.count(old)} times")
+        caught = tests_fail(source.replace(old, new))
         unnoticed += not caught
         print(f"{'caught   ' if caught else 'UNNOTICED'}  {name}", flush=True)
     print(f"{len(MUTANTS) - unnoticed} of {len(MUTANTS)} caught")

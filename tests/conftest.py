@@ -14,7 +14,7 @@ SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="how many runs are killed and resumed")
-    parser.addoption("--lines", type=int, default=120, help="how many command lines are tried")
+    parser.addoption("--lines", type=int, default=80, help="how many command lines are tried")
 
 
 def pytest_generate_tests(metafunc):
