@@ -8,15 +8,14 @@ import argparse
 import dataclasses
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench import best_of
 
 from bpc_cli.algorithms import ALGORITHMS
 from bpc_cli.building import build
@@ -158,9 +157,7 @@ def time_epochs(configs: dict[str, TrainConfig], dataset: Dataset) -> dict[str, 
     took = {name: [] for name in epochs}
     for _ in range(3):
         for name, epoch in epochs.items():
-            began = time.perf_counter()
-            epoch()
-            took[name].append(time.perf_counter() - began)
+            took[name].append(best_of(epoch, times=1))
     return {name: min(each) for name, each in took.items()}
 
 
@@ -174,11 +171,10 @@ def compile_epoch(config: TrainConfig, dataset: Dataset) -> Callable[[], None]:
     scale = pixel_scale(one.data.mean, one.data.std)
     images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
     batches = (images, labels, jnp.asarray(indices), jnp.asarray(n_steps), scale, rules)
-    # Each call is given the same state anew, as it is donated.
-    run = partial(train_chunk, batches)
 
     def epoch() -> None:
-        jax.block_until_ready(run(jax.tree.map(_copied, state)))
+        # The state is donated, so each call is given a copy.
+        jax.block_until_ready(train_chunk(batches, jax.tree.map(_copied, state)))
 
     epoch()
     return epoch
