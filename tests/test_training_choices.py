@@ -122,7 +122,7 @@ def test_mupc_keeps_activities_at_any_width_and_depth():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["bpc", "hpc"])
+@pytest.mark.parametrize("algorithm", ["bpc", "hpc", "discpc"])
 def test_depth_32_trains_under_mupc(algorithm, bpc_train, tmp_path):
     code, out, err, _ = bpc_train(
         *("data=digits", "model.depth=32", "model.width=64", "model.parameterisation=mupc"),
