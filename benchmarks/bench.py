@@ -22,11 +22,11 @@ import jax
 import numpy as np
 from floor import REPEATS, bare_adam, bare_product, unavoidable_products
 
-from bpc_cli.images import pixel_scale
-from bpc_cli.learning import make_state, train_chunk
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.rules import make_rules
-from bpc_cli.timing import PhaseClock
+from bpc_cli.core.learning import make_state, train_chunk
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.data.pixels import pixel_scale
+from bpc_cli.runs.clock import PhaseClock
 
 ROUNDS = 7
 DEFAULT = {"width": 256, "depth": 2, "batch": 64, "n_inference_steps": 1}

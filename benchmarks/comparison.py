@@ -17,21 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 from bench import best_of
 
-from bpc_cli.algorithms import ALGORITHMS
-from bpc_cli.building import build
-from bpc_cli.checking import check_saved_config
-from bpc_cli.checkpoint import open_checkpoint
-from bpc_cli.completion import HIDDEN_PARTS, complete, hidden_pixels
-from bpc_cli.config import TrainConfig
-from bpc_cli.data import Dataset, batch_indices, load_dataset
-from bpc_cli.eval_config import EvalInferenceConfig
+from bpc_cli.cli.build import build
+from bpc_cli.core.ensembles import take
+from bpc_cli.core.learning import train_chunk
+from bpc_cli.data.datasets import Dataset, batch_indices, load_dataset
+from bpc_cli.data.pixels import pixel_scale
+from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
 from bpc_cli.evaluate import build_test_rules, restore_networks
-from bpc_cli.images import pixel_scale
-from bpc_cli.learning import train_chunk
-from bpc_cli.metrics import accuracy, class_means, evaluate_networks
-from bpc_cli.relaxation import Networks, name_by_free_label, name_by_lowest_energy
-from bpc_cli.replicas import take
-from bpc_cli.seeds import Spread, spread
+from bpc_cli.evaluation.by_inference import Networks, name_by_free_label, name_by_lowest_energy
+from bpc_cli.evaluation.classification import accuracy, class_means, evaluate_networks
+from bpc_cli.evaluation.statistics import Spread, spread
+from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.check import check_saved_config
+from bpc_cli.options.evaluation_schema import EvalInferenceConfig
+from bpc_cli.options.schema import TrainConfig
+from bpc_cli.runs.checkpoint import open_checkpoint
 
 # Chosen on validation images. A search over ten labels costs ten times a relaxation, and completion
 # is measured three times, so they are given fewer images: the test set's first.

@@ -4,8 +4,8 @@ import json
 
 from comparison import in_words, markdown, read_command_line, restore_seeds, search_labels
 
-from bpc_cli.algorithms import ALGORITHMS
-from bpc_cli.seeds import spread
+from bpc_cli.evaluation.statistics import spread
+from bpc_cli.options.algorithms import ALGORITHMS
 
 
 def main() -> None:

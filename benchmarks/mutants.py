@@ -59,7 +59,7 @@ def tests_fail(energy: str) -> bool:
     """Tell whether the tests fail on a copy of the package with another `energy.py`."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "bpc_cli", Path(folder) / "bpc_cli")
-        (Path(folder) / "bpc_cli" / "energy.py").write_text(energy)
+        (Path(folder) / "bpc_cli" / "core" / "energy.py").write_text(energy)
         done = subprocess.run(
             # Without -P the folder that it runs in would be imported from, instead of the copy.
             [sys.executable, "-P", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS],
@@ -75,7 +75,7 @@ def tests_fail(energy: str) -> bool:
 
 def main() -> None:
     """Try every mistake, and report."""
-    source = (ROOT / "bpc_cli" / "energy.py").read_text()
+    source = (ROOT / "bpc_cli" / "core" / "energy.py").read_text()
     if tests_fail(source):
         raise SystemExit("the tests fail without any mistake")
     unnoticed = 0

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpc_cli.atomic import write_json
-from bpc_cli.checking import check_saved_config
-from bpc_cli.command_line import run_command
-from bpc_cli.config import TrainConfig, n_inference_steps
+from bpc_cli.cli.command_line import run_command
+from bpc_cli.cli.jobs import Job, one_by_one
 from bpc_cli.errors import UserError
-from bpc_cli.eval_config import DIAGNOSTICS, EvalConfig, EvalInferenceConfig
-from bpc_cli.jobs import Job, one_by_one
+from bpc_cli.files import write_json
+from bpc_cli.options.check import check_saved_config
+from bpc_cli.options.evaluation_schema import DIAGNOSTICS, EvalConfig, EvalInferenceConfig
+from bpc_cli.options.schema import TrainConfig, n_inference_steps
 
 # JAX is imported inside functions, so that completing or refusing a command line takes no time.
 if TYPE_CHECKING:
-    from bpc_cli.checkpoint import Checkpoint
-    from bpc_cli.data import Dataset
-    from bpc_cli.metrics import NetworkTest
-    from bpc_cli.networks import Amortiser, Generator
-    from bpc_cli.rules import Rules
+    from bpc_cli.core.models import Amortiser, Generator
+    from bpc_cli.core.rules import Rules
+    from bpc_cli.data.datasets import Dataset
+    from bpc_cli.evaluation.classification import NetworkTest
+    from bpc_cli.runs.checkpoint import Checkpoint
 
 _METRICS = "metrics.json"
 
@@ -47,12 +47,12 @@ def evaluate(job: Job) -> None:
     import jax
     import jax.numpy as jnp
 
-    from bpc_cli.checkpoint import open_checkpoint
-    from bpc_cli.compilation import configure_jax
-    from bpc_cli.evaluation import describe_relaxation, describe_test, sum_up, table_of
-    from bpc_cli.images import pixel_scale
-    from bpc_cli.metrics import class_means, evaluate_replicas
-    from bpc_cli.replicas import take
+    from bpc_cli.core.ensembles import take
+    from bpc_cli.data.pixels import pixel_scale
+    from bpc_cli.evaluation.classification import class_means, evaluate_replicas
+    from bpc_cli.evaluation.results import describe_relaxation, describe_test, sum_up, table_of
+    from bpc_cli.runs.checkpoint import open_checkpoint
+    from bpc_cli.runs.compilation import configure_jax
 
     config, directory = job.config, job.directory
     if (directory / _METRICS).exists():
@@ -112,8 +112,8 @@ def diagnose_seeds(
 
     The first seed's pictures are drawn, which show what there is to see.
     """
-    from bpc_cli.diagnostics import Subject, diagnose
-    from bpc_cli.images import pixel_scale
+    from bpc_cli.data.pixels import pixel_scale
+    from bpc_cli.diagnostics.diagnose import Subject, diagnose
 
     job.directory.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -160,7 +160,7 @@ def save_evaluation(
 
 def build_test_rules(trained: TrainConfig, inference: EvalInferenceConfig) -> "Rules":
     """Build the rules of tests by relaxation, which has no steps where the model infers nothing."""
-    from bpc_cli.building import build_rules
+    from bpc_cli.cli.build import build_rules
 
     n_steps = n_inference_steps(trained)
     if inference.n_steps is not None and trained.algorithm.name != "bp":
@@ -208,10 +208,10 @@ def restore_networks(
     import equinox as eqx
     import jax
 
-    from bpc_cli.checkpoint import restore
-    from bpc_cli.learning import TrainState
-    from bpc_cli.networks import layer_sizes, make_networks
-    from bpc_cli.replicas import stack, with_leading_axis
+    from bpc_cli.core.ensembles import stack, with_leading_axis
+    from bpc_cli.core.learning import TrainState
+    from bpc_cli.core.models import layer_sizes, make_networks
+    from bpc_cli.runs.checkpoint import restore
 
     model = trained.model
     try:
@@ -248,7 +248,7 @@ def load_test_set(config: EvalConfig, checkpoint: "Checkpoint") -> "Dataset":
     Raises:
         UserError: if it cannot be had, or its images or classes are not those trained on.
     """
-    from bpc_cli.data import load_dataset
+    from bpc_cli.data.datasets import load_dataset
 
     if config.data is not None:
         dataset = load_dataset(

@@ -15,7 +15,7 @@ from bpc_cli.errors import UserError, one_line
 
 # Matplotlib is imported inside functions, so that refusing a command line takes no time.
 if TYPE_CHECKING:
-    from bpc_cli.runs import RunRecord
+    from bpc_cli.reporting.reader import RunRecord
 
 _PAGE = "index.html"
 _TABLE = "results.csv"
@@ -49,16 +49,16 @@ def report(directories: Sequence[Path], output: Path, refresh: float | None = No
         UserError: if there are no runs.
         OSError: if something cannot be written.
     """
-    from bpc_cli.atomic import write_atomically
-    from bpc_cli.comparison import compare
-    from bpc_cli.report_figures import (
+    from bpc_cli.files import write_atomically
+    from bpc_cli.reporting.configurations import compare
+    from bpc_cli.reporting.figures import (
         sample_picture,
         save_animation,
         save_learning_curves,
         save_trade_off,
     )
-    from bpc_cli.report_page import write_page
-    from bpc_cli.runs import find_runs, read_run
+    from bpc_cli.reporting.page import write_page
+    from bpc_cli.reporting.reader import find_runs, read_run
 
     for directory in directories:
         if not directory.is_dir():

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpc_cli.command_line import run_command
-from bpc_cli.config import TrainConfig
+from bpc_cli.cli.command_line import run_command
+from bpc_cli.cli.jobs import Failure, Job, save_composed_config
 from bpc_cli.errors import UserError
-from bpc_cli.jobs import Failure, Job, save_composed_config
+from bpc_cli.options.schema import TrainConfig
 
 # JAX is imported inside functions, so that completing or refusing a command line takes no time.
 if TYPE_CHECKING:
-    from bpc_cli.data import Dataset
-    from bpc_cli.group import Run
-    from bpc_cli.loggers import Logger
+    from bpc_cli.data.datasets import Dataset
+    from bpc_cli.runs.loggers import Logger
+    from bpc_cli.runs.loop import Run
 
 
 def main() -> None:
@@ -42,8 +42,8 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
         For each job what ended it before its time, or None.
     """
     with garbage_left_alone():
-        from bpc_cli.compilation import configure_jax
-        from bpc_cli.group import groups_of, train_group
+        from bpc_cli.runs.compilation import configure_jax
+        from bpc_cli.runs.loop import groups_of, train_group
 
         configure_jax(**dataclasses.asdict(jobs[0].config.compute))
     failures: list[Failure] = [None] * len(jobs)
@@ -75,17 +75,17 @@ def open_run(job: Job, n_together: int) -> "Run | None":
     Raises:
         UserError: if the config cannot be run; nothing is left behind then.
     """
-    from bpc_cli.building import build
-    from bpc_cli.checkpoint import restore
-    from bpc_cli.data import load_dataset, shortened
-    from bpc_cli.group import Run
-    from bpc_cli.loggers import Loggers, require_extras
-    from bpc_cli.records import Records
-    from bpc_cli.replicas import stack, take
-    from bpc_cli.resume import check_fit, find_start
-    from bpc_cli.rundir import RunDirectory, claimed, is_finished
-    from bpc_cli.summary import device_kind, software_versions
-    from bpc_cli.timing import PhaseClock
+    from bpc_cli.cli.build import build
+    from bpc_cli.core.ensembles import stack, take
+    from bpc_cli.data.datasets import load_dataset, shortened
+    from bpc_cli.runs.checkpoint import restore
+    from bpc_cli.runs.clock import PhaseClock
+    from bpc_cli.runs.directory import RunDirectory, claimed, is_finished
+    from bpc_cli.runs.loggers import Loggers, require_extras
+    from bpc_cli.runs.loop import Run
+    from bpc_cli.runs.recorder import Records
+    from bpc_cli.runs.resume import check_fit, find_start
+    from bpc_cli.runs.summary import device_kind, software_versions
 
     config, directory = job.config, job.directory
     require_extras(tensorboard=config.logger.tensorboard, wandb=config.logger.wandb)
@@ -153,7 +153,7 @@ def logger_makers(config: TrainConfig, directory: Path, first: int) -> list[Call
         directory: the run's.
         first: the first iteration that is to come.
     """
-    from bpc_cli.loggers import TensorBoard, WeightsAndBiases
+    from bpc_cli.runs.loggers import TensorBoard, WeightsAndBiases
 
     wanted, options = config.logger, dataclasses.asdict(config)
     makers: list[Callable[[], Logger]] = []
@@ -204,7 +204,7 @@ def refuse_what_exceeds_memory(config: TrainConfig, dataset: "Dataset", n_togeth
     Raises:
         UserError: if that is more than the device has.
     """
-    from bpc_cli.memory import device_memory
+    from bpc_cli.runs.memory import device_memory
 
     model, image_size = config.model, dataset.train_images.shape[1]
     hidden = model.depth - 1

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from by_hand import ByHand
 
-from bpc_cli.algorithms import ALGORITHMS
-from bpc_cli.config import AlgorithmConfig
-from bpc_cli.energy import energy
-from bpc_cli.inference import amortise, generate, start
-from bpc_cli.learning import make_state, train_step
-from bpc_cli.networks import make_networks
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.rules import make_rules
+from bpc_cli.core.energy import energy
+from bpc_cli.core.inference import amortise, generate, start
+from bpc_cli.core.learning import make_state, train_step
+from bpc_cli.core.models import make_networks
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.schema import AlgorithmConfig
 
 ALPHA_F, ALPHA_B, RATE = 0.3, 1.7, 0.05
 BATCH = 3

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bpc_cli.checkpoint import (
+from bpc_cli.core.learning import TrainState, make_state
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.errors import UserError
+from bpc_cli.runs.checkpoint import (
     copy_checkpoint,
     open_checkpoint,
     read_checkpoint,
@@ -18,9 +21,6 @@ from bpc_cli.checkpoint import (
     save_checkpoint,
     write_atomically,
 )
-from bpc_cli.errors import UserError
-from bpc_cli.learning import TrainState, make_state
-from bpc_cli.optimisers import make_optimiser
 
 HEADER = {"config": {"seed": 0}, "iteration": 7}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from by_hand import ByHand
 
-from bpc_cli.clamping import Clamping, image_alone, infer
-from bpc_cli.inference import relax, root_mean_square
-from bpc_cli.learning import make_state, train_step
-from bpc_cli.networks import make_networks
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.rules import make_rules
+from bpc_cli.core.clamping import Clamping, image_alone, infer
+from bpc_cli.core.inference import relax, root_mean_square
+from bpc_cli.core.learning import make_state, train_step
+from bpc_cli.core.models import make_networks
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
 
 ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 6, 4
 INFERS = {"bpc": (ALPHA_F, ALPHA_B), "hpc": (ALPHA_F, 0), "genpc": (ALPHA_F, 0)}

@@ -227,8 +227,8 @@ def test_compiled_programs_are_kept_where_asked_or_not_at_all(command, tmp_path)
 
 def test_neither_tfds_nor_matplotlib_delays_the_first_step():
     program = (
-        "import sys, bpc_cli.records\n"
-        "from bpc_cli.learning import train_chunk\n"
+        "import sys, bpc_cli.runs.recorder\n"
+        "from bpc_cli.core.learning import train_chunk\n"
         "assert 'matplotlib' not in sys.modules and 'tensorflow_datasets' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
@@ -356,7 +356,7 @@ def test_a_strangers_header_is_not_believed(change, message, command, tmp_path, 
     import equinox as eqx
     import jax.numpy as jnp
 
-    from bpc_cli.checkpoint import read_checkpoint, save_checkpoint
+    from bpc_cli.runs.checkpoint import read_checkpoint, save_checkpoint
 
     header = read_checkpoint(trained / "checkpoints" / "last.ckpt").header
     state = {"x": jnp.zeros(3)}

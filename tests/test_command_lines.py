@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bpc_cli.checking import check_config
-from bpc_cli.config import TrainConfig
-from bpc_cli.eval_config import register_schemas
-from bpc_cli.options import option_fields, option_paths
+from bpc_cli.options.check import check_config
+from bpc_cli.options.declare import option_fields, option_paths
+from bpc_cli.options.evaluation_schema import register_schemas
+from bpc_cli.options.schema import TrainConfig
 
 OPTIONS = {path: field.metadata for path, field in option_fields(TrainConfig)}
 GROUPS = {

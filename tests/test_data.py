@@ -17,7 +17,7 @@ from idx import read_archives
 from PIL import Image
 from sklearn.datasets import load_digits as load_uci_digits
 
-from bpc_cli.data import batch_indices, load_dataset
+from bpc_cli.data.datasets import batch_indices, load_dataset
 from bpc_cli.errors import UserError
 
 
@@ -72,7 +72,7 @@ def test_epochs_and_seeds_are_shuffled_differently():
 
 
 def test_auto_falls_back_to_digits_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("bpc_cli.preparation.download_is_reachable", lambda *_: False)
+    monkeypatch.setattr("bpc_cli.data.tfds.download_is_reachable", lambda *_: False)
     data = load_dataset("auto", data_dir=tmp_path)
     assert data.name == "digits"
     assert data.fallback is not None and "data.archive_dir" in data.fallback
@@ -124,7 +124,7 @@ def test_mnist_is_packed_once_from_the_archives(mnist_archives, tmp_path, capsys
 
     # A second start maps the packed arrays: no TFDS, no archives.
     program = (
-        "import sys; from bpc_cli.data import load_dataset\n"
+        "import sys; from bpc_cli.data.datasets import load_dataset\n"
         f"data = load_dataset('auto', data_dir={str(tmp_path)!r})\n"
         "assert data.name == 'mnist' and data.fallback is None\n"
         "assert isinstance(data.train_images, __import__('numpy').memmap)\n"
@@ -155,7 +155,7 @@ def test_mnist_is_packed_once_from_the_archives(mnist_archives, tmp_path, capsys
 
 LOAD = """
 import sys, hashlib
-from bpc_cli.data import load_dataset
+from bpc_cli.data.datasets import load_dataset
 data = load_dataset("mnist", data_dir=sys.argv[1], archive_dir=sys.argv[2])
 print(hashlib.sha256(data.train_images.tobytes() + data.test_labels.tobytes()).hexdigest())
 """

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bpc_cli.completion import HIDDEN_PARTS, complete, hidden_pixels
-from bpc_cli.curvature import MOST_UNITS, curvature
-from bpc_cli.images import normalise, pixel_scale, to_unit_range
-from bpc_cli.landscape import xor_landscapes
-from bpc_cli.networks import make_networks
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.probes import activities_of, probe
-from bpc_cli.rules import make_rules
-from bpc_cli.trajectories import follow_drawing, follow_inference, follow_naming
+from bpc_cli.core.models import make_networks
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.data.pixels import normalise, pixel_scale, to_unit_range
+from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
+from bpc_cli.diagnostics.hessian import MOST_UNITS, curvature
+from bpc_cli.diagnostics.landscape import xor_landscapes
+from bpc_cli.diagnostics.probe import activities_of, probe
+from bpc_cli.diagnostics.trajectories import follow_drawing, follow_inference, follow_naming
 
 ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 5, 4
 SCALE = pixel_scale(0.2, 0.5)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpc_cli.energy import energy, energy_terms
-from bpc_cli.inference import amortise, relax
-from bpc_cli.networks import ACTIVATIONS, make_networks
-from bpc_cli.optimisers import make_optimiser
+from bpc_cli.core.energy import energy, energy_terms
+from bpc_cli.core.inference import amortise, relax
+from bpc_cli.core.models import ACTIVATIONS, make_networks
+from bpc_cli.core.optimisers import make_optimiser
 
 networks = st.tuples(
     st.integers(0, 2**31 - 1),

@@ -1,15 +1,19 @@
 """Training steps: a chunk is its steps, and swept numbers do not compile again."""
 
+import importlib
+import inspect
+import pkgutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import bpc_cli
-from bpc_cli.images import normalise, pixel_scale
-from bpc_cli.learning import make_state, train_chunk, train_step
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.rules import make_rules
+from bpc_cli.core.learning import make_state, train_chunk, train_step
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.data.pixels import normalise, pixel_scale
 
 
 def setting(alpha_f=1.0, param_lr=1e-3, depth=3, n_steps=2):
@@ -127,8 +131,12 @@ def test_learning_lowers_both_losses():
     assert metrics.amort_loss[-1] < 0.9 * metrics.amort_loss[0]
 
 
-def test_the_package_offers_what_a_notebook_needs():
-    assert all(hasattr(bpc_cli, name) for name in bpc_cli.__all__)
+def test_the_package_offers_functions_and_classes_whatever_was_imported():
+    for module in pkgutil.walk_packages(bpc_cli.__path__, "bpc_cli."):
+        if not module.name.endswith("hydra_plugin"):  # Hydra imports it under another name
+            importlib.import_module(module.name)
+    for name in bpc_cli.__all__:
+        assert inspect.isroutine(getattr(bpc_cli, name)) or inspect.isclass(getattr(bpc_cli, name))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = bpc_cli.nonsense
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from bpc_cli.images import normalise, pixel_scale, to_unit_range
-from bpc_cli.metrics import (
+from bpc_cli.core.models import make_networks
+from bpc_cli.data.pixels import normalise, pixel_scale, to_unit_range
+from bpc_cli.evaluation.classification import (
     accuracy,
     class_means,
     confusion_matrix,
@@ -16,7 +17,6 @@ from bpc_cli.metrics import (
     per_class_accuracy,
     predict_classes,
 )
-from bpc_cli.networks import make_networks
 
 SCALE = pixel_scale(0.1307, 0.3081)
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bpc_cli.config import TrainConfig
-from bpc_cli.networks import ACTIVATIONS, layer_sizes, make_networks
-from bpc_cli.options import option_fields
+from bpc_cli.core.models import ACTIVATIONS, layer_sizes, make_networks
+from bpc_cli.options.declare import option_fields
+from bpc_cli.options.schema import TrainConfig
 
 SIZES = [3, 5, 6, 7]
 

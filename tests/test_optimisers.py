@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from bpc_cli.optimisers import make_optimiser, optimiser_names, schedule_names
+from bpc_cli.core.optimisers import make_optimiser, optimiser_names, schedule_names
 
 
 def run(optimiser, n_steps=5):

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpc_cli.pacing import CHUNK_SECONDS, chunk_capacity, next_stop
+from bpc_cli.runs.pacing import CHUNK_SECONDS, chunk_capacity, next_stop
 
 numbers = st.integers(1, 3_000)
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from idx import read_archives
 
-from bpc_cli.energy import energy, energy_terms
-from bpc_cli.images import pixel_scale
-from bpc_cli.inference import amortise, relax
-from bpc_cli.learning import make_state, train_chunk
-from bpc_cli.metrics import accuracy, predict_classes
-from bpc_cli.networks import make_networks
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.rules import make_rules
+from bpc_cli.core.energy import energy, energy_terms
+from bpc_cli.core.inference import amortise, relax
+from bpc_cli.core.learning import make_state, train_chunk
+from bpc_cli.core.models import make_networks
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.data.pixels import pixel_scale
+from bpc_cli.evaluation.classification import accuracy, predict_classes
 
 REFERENCE = Path(__file__).parent / "reference"
 SMALL = sorted(path.name for path in REFERENCE.glob("depth*.npz"))

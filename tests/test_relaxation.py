@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from by_hand import ByHand
 
-from bpc_cli.images import normalise, pixel_scale, to_unit_range
-from bpc_cli.networks import make_networks
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.relaxation import (
+from bpc_cli.core.models import make_networks
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.data.pixels import normalise, pixel_scale, to_unit_range
+from bpc_cli.evaluation.by_inference import (
     draw_by_relaxation,
     flops_per_image,
     name_by_free_label,
     name_by_lowest_energy,
 )
-from bpc_cli.rules import make_rules
 
 ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 7, 4
 SCALE = pixel_scale(0.2, 0.5)

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bpc_cli.images import pixel_scale
-from bpc_cli.learning import make_state, train_chunk, train_replicas
-from bpc_cli.metrics import class_means, evaluate_networks, evaluate_replicas
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.replicas import join, stack, take
-from bpc_cli.rules import make_rules
+from bpc_cli.core.ensembles import join, stack, take
+from bpc_cli.core.learning import make_state, train_chunk, train_replicas
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.data.pixels import pixel_scale
+from bpc_cli.evaluation.classification import class_means, evaluate_networks, evaluate_replicas
 
 SCALE = pixel_scale(0.1, 0.3)
 N_STEPS = 6

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from run_files import lines_of, status_of
 
-from bpc_cli.checkpoint import read_checkpoint
+from bpc_cli.runs.checkpoint import read_checkpoint
 
 # Small, and at work on its directory most of the time.
 SMALL = (

@@ -6,7 +6,7 @@ import statistics
 import numpy as np
 import pytest
 
-from bpc_cli.seeds import mean_line, spread, spreads
+from bpc_cli.evaluation.statistics import mean_line, spread, spreads
 
 
 def every_resample_mean(figures):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_files import lines_of, summary_of
 
-from bpc_cli.checkpoint import read_checkpoint
+from bpc_cli.runs.checkpoint import read_checkpoint
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
 LOSSES = ("gen_loss", "amort_loss", "energy_before", "energy_after", "generation_error")

@@ -9,13 +9,13 @@ from by_hand import ByHand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpc_cli.data import labelled_examples, load_digits, shortened
+from bpc_cli.core.learning import make_state, train_chunk, train_step
+from bpc_cli.core.models import make_networks
+from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.rules import make_rules
+from bpc_cli.data.datasets import labelled_examples, load_digits, shortened
+from bpc_cli.data.pixels import pixel_scale, shifted
 from bpc_cli.errors import UserError
-from bpc_cli.images import pixel_scale, shifted
-from bpc_cli.learning import make_state, train_chunk, train_step
-from bpc_cli.networks import make_networks
-from bpc_cli.optimisers import make_optimiser
-from bpc_cli.rules import make_rules
 
 ALPHA_F, ALPHA_B, RATE, BATCH, CLASSES = 0.3, 1.7, 0.05, 3, 4
 
@@ -146,7 +146,7 @@ def test_noise_on_images_has_its_size_and_is_new_for_every_batch():
     """A generator of zero weights is wrong by the image itself."""
     still = make_optimiser("sgd", 0.0)
     networks = make_networks(jax.random.PRNGKey(0), [CLASSES, 9], "linear")
-    from bpc_cli.learning import start_from
+    from bpc_cli.core.learning import start_from
 
     zero = jax.tree.map(jnp.zeros_like, networks)
     noise = 0.25

@@ -1,0 +1,175 @@
+"""From a command line to checked jobs: Hydra, one-line errors, exit codes."""
+
+import gc
+import importlib
+import importlib.metadata
+import importlib.resources
+import os
+import re
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bpc_cli.cli.jobs import EndOfSweep, Failure, Job, JobsFailed, Task, fail
+from bpc_cli.errors import one_line
+from bpc_cli.options.check import (
+    explain_omegaconf_error,
+    unknown_choice,
+    unknown_option,
+)
+from bpc_cli.options.declare import option_fields
+from bpc_cli.options.evaluation_schema import EvalConfig, register_schemas
+
+_FLAGS = {
+    *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
+    *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
+}
+_LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
+_GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment")
+
+
+def run_command(
+    command: str,
+    config_name: str,
+    schema: type,
+    run: Callable[[Sequence[Job]], list[Failure]],
+    about: str,
+) -> None:
+    """Run one job per composed config, and exit with 1 if the command line or any job is wrong.
+
+    Args:
+        command: the command's name, which starts its error lines.
+        config_name: the primary config in `configs/`.
+        schema: the dataclass that a composed config must fit.
+        run: does the work of jobs that are alike in all but numbers, often of a single one, and
+            returns for each what it failed by.
+        about: what `--help` says first.
+    """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        register_schemas()
+        print(_help(command, config_name, schema, about))
+        return
+    if "--version" in sys.argv[1:]:
+        print(f"{command} {importlib.metadata.version('bpc-cli')}")
+        return
+    _prepare_flags(command)
+    debugging = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    register_schemas()
+    _register_plugins()
+    task = None
+    try:
+        task = Task(command, schema, run, debugging=debugging)
+        hydra.main(
+            version_base="1.3", config_path="pkg://bpc_cli.configs", config_name=config_name
+        )(task)()
+    except (JobsFailed, EndOfSweep) as error:
+        fail(command, str(error))
+        sys.exit(1)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        if debugging or (task and task.in_job):  # a mistake of ours, to be seen whole
+            raise
+        fail(command, _explain(error, schema))
+        sys.exit(1)
+    except KeyboardInterrupt as error:
+        fail(command, "; ".join(dict.fromkeys(["interrupted", *(task.go_on if task else [])])))
+        sys.exit(128 + getattr(error, "number", signal.SIGINT))
+    finally:
+        gc.freeze()  # else Python looks for garbage among all of JAX's objects before it exits
+    if task.failures:
+        sys.exit(1)
+
+
+def _register_plugins() -> None:
+    """Make our plugins known to Hydra, which does not find those of an editable installation."""
+    known = Plugins.instance()  # first, as it loads the modules anew that ours build on
+    ours = importlib.import_module("hydra_plugins.bpc")
+    for plugin in (ours.Sweeper, ours.VmapLauncher):
+        known.register(plugin)
+    # Else Hydra would lay its plugins' own launcher configs under ours of the same names.
+    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in _LAUNCHERS[2:]:
+        launchers.pop(f"{name}.yaml", None)
+
+
+def _prepare_flags(command: str) -> None:
+    """Put Hydra's flags first, where alone it takes `-m`, and refuse unknown ones in one line."""
+    flags = [word for word in sys.argv[1:] if word in ("-m", "--multirun")]
+    rest = [word for word in sys.argv[1:] if word not in flags]
+    for word in rest:
+        if word.startswith("--") and word.partition("=")[0] not in _FLAGS:
+            fail(command, f"unknown flag '{word}'; options are NAME=VALUE, and --help lists them")
+            sys.exit(1)
+    sys.argv[1:] = flags + rest
+
+
+def _explain(error: BaseException, schema: type) -> str:
+    """Shorten what Hydra says of a command line to one line, without its advice to use '+'."""
+    text = str(error)
+    if match := re.match(r"Could not override '([^']+)'", text):
+        key = match[1]
+        cause = error.__cause__
+        if isinstance(cause, OmegaConfBaseException) and "not in" not in str(cause):
+            return explain_omegaconf_error(cause, schema)
+        return unknown_option(key, schema)
+    if match := re.match(r"(?s)In .*Could not find '([^']+)/([^']+)'.*?Available options", text):
+        group, name = match.groups()
+        return unknown_choice(group, name, _choices(group)) if group in _GROUPS else one_line(error)
+    if match := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"'+{match[1]}' is already an option: write it without '+'"
+    if isinstance(error, OmegaConfBaseException):
+        return explain_omegaconf_error(error, schema)
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        return explain_omegaconf_error(error.__cause__, schema)
+    return one_line(error)
+
+
+def _choices(group: str) -> list[str]:
+    """List a config group's names."""
+    folder = importlib.resources.files("bpc_cli.configs").joinpath(group)
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def _help(command: str, config_name: str, schema: type, about: str) -> str:
+    """Explain every option with its unit and default."""
+    with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
+        composed = hydra.compose(config_name)
+    lines = [about, "", "Options (NAME=VALUE):"]
+    for path, field in option_fields(schema):
+        missing = OmegaConf.is_missing(composed, path)
+        value = None if missing else OmegaConf.select(composed, path)
+        default = "required" if missing else "null" if value is None else str(value)
+        unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
+        lines += textwrap.wrap(
+            f"{field.metadata['help']}{unit} (default: {default})",
+            initial_indent=f"  {path:<32}",
+            subsequent_indent=" " * 34,
+            width=100,
+        )
+        if field.metadata["choices"]:
+            lines.append(" " * 34 + f"one of: {', '.join(field.metadata['choices'])}")
+    lines += ["", "Groups (GROUP=NAME sets several options at once):"]
+    for group in _GROUPS:
+        if group in composed or (group == "experiment" and schema is not EvalConfig):
+            lines.append(f"  {group:<32}{', '.join(_choices(group))}")
+    lines += [
+        "",
+        "Hydra's own flags:",
+        f"  {command} --cfg job               show the composed config and stop",
+        f"  {command} -m NAME=A,B,C           run once per value, or per combination of values",
+        "    hydra/launcher=NAME             of -m, who runs them: " + ", ".join(_LAUNCHERS),
+        f"  {command} --hydra-help            everything else, such as tab completion",
+    ]
+    return "\n".join(lines)

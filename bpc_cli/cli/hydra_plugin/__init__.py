@@ -1,0 +1,167 @@
+"""Hydra plugins for sweeps: jobs run as one program, and a list of those that failed.
+
+Hydra takes plugins from the package `hydra_plugins` alone, so this is installed as
+`hydra_plugins.bpc`.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from bpc_cli.cli.jobs import Job, JobsFailed
+from bpc_cli.errors import one_line
+from bpc_cli.runs.signals import Stopped
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's basic sweeper, which in the end lists the jobs that failed, whoever ran them.
+
+    Raises:
+        JobsFailed: if any did.
+    """
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra gives.
+
+        Raises:
+            HydraException: if the launcher that is asked for is not installed.
+        """
+        try:
+            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        except RuntimeError as error:
+            if "Unknown plugin class" not in str(error):
+                raise
+            chosen = config.hydra.runtime.choices["hydra/launcher"]
+            raise HydraException(
+                f"hydra/launcher={chosen} needs the extra 'sweep': pip install 'bpc-cli[sweep]'"
+            ) from error
+        self._task = task_function
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run a job for each combination of values.
+
+        Raises:
+            Stopped: if a signal has ended the processes that jobs ran in.
+        """
+        assert self.config is not None
+        again = f"hydra.sweep.dir={os.path.relpath(self.config.hydra.sweep.dir)}"
+        in_processes = self.config.hydra.runtime.choices["hydra/launcher"] == "joblib"
+        try:
+            with signals_left_to_jobs() if in_processes else contextlib.nullcontext([]) as signals:
+                returns = super().sweep(arguments)
+        except (HydraException, OmegaConfBaseException, OSError):
+            raise
+        except KeyboardInterrupt:
+            if not self._task.in_job:
+                self._task.go_on.append(f"the same command with {again} goes on")
+            raise
+        except Exception as error:
+            if self._task.in_job:
+                raise
+            raise JobsFailed(
+                f"a job ended without an answer ({one_line(error)}); the same command with {again} "
+                "runs what is unfinished"
+            ) from error
+        if signals:
+            self._task.go_on.append(f"the same command with {again} goes on")
+            raise Stopped(signals[0])
+        jobs = [job for batch in returns for job in batch]
+        if reasons := [job.return_value for job in jobs if job.return_value]:
+            raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs failed: {'; '.join(reasons)}")
+        return returns
+
+
+@contextlib.contextmanager
+def signals_left_to_jobs() -> Iterator[list[int]]:
+    """Wait in a `with` block for the processes of jobs, which a signal tells to save and stop.
+
+    Ctrl-C reaches them by itself; SIGTERM is passed on.
+
+    Yields:
+        The signals that have come.
+    """
+    signals: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        if number != signal.SIGINT:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+
+    previous = {each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+class VmapLauncher(Launcher):
+    """Runs jobs that differ only in numbers as one vectorised program.
+
+    Each gets the run directory that the basic launcher would have given it.
+
+    Args:
+        group_size: the most runs in one program, which bounds its memory.
+    """
+
+    def __init__(self, group_size: int):
+        self._group_size = group_size
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra gives."""
+        self._context, self._task, self._config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Compose all jobs, then run them in groups."""
+        setup_globals()
+        hydra = self._config.hydra
+        configure_log(hydra.hydra_logging, hydra.verbose)
+        Path(hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        log.info(f"Launching {len(job_overrides)} jobs, up to {self._group_size} in one program")
+        composed: list[Job] = []
+        returns = []
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
+            config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = str(number)
+                config.hydra.job.num = number
+            returns.append(
+                run_job(
+                    hydra_context=self._context,
+                    task_function=lambda config: composed.append(Job(config, HydraConfig.get())),
+                    config=config,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                )
+            )
+        for job, reason in zip(
+            returns, self._task.run_all(composed, self._group_size), strict=True
+        ):
+            job.return_value = reason
+        return returns

@@ -1,0 +1,1 @@
+"""The models: layers, energy, inference and learning; JAX, Equinox and Optax alone."""

@@ -1,0 +1,289 @@
+"""A data set as uint8 arrays: packed copies of TFDS data sets, and the embedded digits.
+
+TensorFlow is never imported. TFDS downloads, checks and prepares a data set once; its images are
+then packed into `.npy` files that later runs map into memory, without importing TFDS at all.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from bpc_cli.errors import UserError
+from bpc_cli.locks import locked
+
+PROBE_SECONDS = 5.0
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_MANIFEST = "manifest.json"
+_FALLBACK_HELP = (
+    "to train on MNIST, put the four original .gz archives in a folder and give "
+    "data.archive_dir=FOLDER (or set BPC_MNIST_ARCHIVES), or run data=mnist once with a network"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """An image-classification data set.
+
+    Attributes:
+        name: the data set really used, such as "mnist".
+        train_images, test_images: flattened uint8 images, a row each.
+        train_labels, test_labels: class numbers as uint8.
+        image_shape: height, width, channels.
+        class_names: a name for each class.
+        fallback: where another data set was wanted, one line that says why and what to do.
+    """
+
+    name: str
+    train_images: UInt8[np.ndarray, "train image"]
+    train_labels: UInt8[np.ndarray, " train"]
+    test_images: UInt8[np.ndarray, "test image"]
+    test_labels: UInt8[np.ndarray, " test"]
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    fallback: str | None = None
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+
+def load_dataset(
+    name: str, *, data_dir: str | os.PathLike | None = None, archive_dir: str | None = None
+) -> Dataset:
+    """Load a data set by name, preparing it first where that is needed and possible.
+
+    Args:
+        name: "digits" (embedded), "auto" (MNIST if it can be had within seconds, else digits), or
+            any image-classification set of TFDS that can be prepared without TensorFlow.
+        data_dir: TFDS's directory; None stands for `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        archive_dir: a folder with the original archives, to be used instead of a download.
+
+    Raises:
+        UserError: if the data set cannot be had, saying what to do.
+    """
+    if name == "digits":
+        return load_digits()
+    directory = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    directory = directory.expanduser()
+    if name == "auto":
+        return _load_mnist_or_digits(directory, archive_dir)
+    packed = _packed_directory(directory, name)
+    dataset = _open_packed(packed, name)
+    if dataset is None:
+        with _one_at_a_time(packed):
+            dataset = _open_packed(packed, name)  # another process may just have made it
+            if dataset is None:
+                _prepare_and_pack(name, directory, archive_dir, packed)
+                dataset = _open_packed(packed, name)
+    if dataset is None:
+        raise UserError(f"{packed} changed while it was read: is another program writing there?")
+    return dataset
+
+
+def batch_indices(
+    seed: int, first: int, last: int, n_examples: int, batch_size: int
+) -> Int[np.ndarray, "steps batch"]:
+    """List which examples make up the batches of iterations `first` to `last`, both included.
+
+    Iterations count from 1. Every epoch is a fresh permutation, fixed by the seed and the epoch
+    alone; what is left over after its last whole batch is dropped.
+    """
+    per_epoch = n_examples // batch_size
+    rows = np.empty((last - first + 1, batch_size), np.int32)
+    epoch, order = -1, np.empty(0, np.int64)
+    for row, step in enumerate(range(first - 1, last)):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = np.random.default_rng([seed, epoch]).permutation(n_examples)
+        start = step % per_epoch * batch_size
+        rows[row] = order[start : start + batch_size]
+    return rows
+
+
+def shortened(dataset: Dataset, n_train: int | None, n_validation: int) -> Dataset:
+    """Keep the last training images for validation, and of the others train on the first alone.
+
+    Args:
+        dataset: the data set.
+        n_train: how many to train on; None: all but those kept.
+        n_validation: how many take the test set's place; 0: the test set stays.
+
+    Raises:
+        UserError: if there are not so many.
+    """
+    if n_train is None and not n_validation:
+        return dataset
+    n_all = len(dataset.train_images)
+    wanted = n_all - n_validation if n_train is None else n_train
+    if wanted < 1 or wanted + n_validation > n_all:
+        raise UserError(
+            f"data.n_train={n_train} and data.n_validation={n_validation} ask for more than the "
+            f"{n_all} training images of {dataset.name}"
+        )
+    kept = dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images[:wanted],
+        train_labels=dataset.train_labels[:wanted],
+    )
+    if not n_validation:
+        return kept
+    return dataclasses.replace(
+        kept,
+        test_images=dataset.train_images[-n_validation:],
+        test_labels=dataset.train_labels[-n_validation:],
+    )
+
+
+def labelled_examples(
+    labels: Int[np.ndarray, " examples"], fraction: float, seed: int
+) -> Bool[np.ndarray, " examples"]:
+    """Choose the examples whose labels are known, the same share of each class, by a seed.
+
+    A class has at least one, unless the fraction is 0.
+    """
+    known = np.zeros(len(labels), bool)
+    rng = np.random.default_rng([seed, len(labels)])
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        known[members[: max(round(fraction * len(members)), fraction > 0)]] = True
+    return known
+
+
+def load_digits() -> Dataset:
+    """Load scikit-learn's embedded handwritten digits in MNIST's geometry.
+
+    1,797 real digits of 8×8, scaled to 20×20 (cubic) inside a 28×28 frame, in a fixed stratified
+    split of 1,437 for training and 360 for testing.
+    """
+    from PIL import Image
+    from sklearn.datasets import load_digits as load_uci_digits
+    from sklearn.model_selection import train_test_split
+
+    digits: Any = load_uci_digits()
+    images = np.zeros((len(digits.images), 28, 28), np.uint8)
+    for frame, digit in zip(images, digits.images, strict=True):
+        small = Image.fromarray(np.round(digit * (255 / 16)).astype(np.uint8))
+        frame[4:24, 4:24] = np.asarray(small.resize((20, 20), Image.Resampling.BICUBIC))
+    train, test = train_test_split(
+        np.arange(len(images)), test_size=0.2, random_state=0, stratify=digits.target
+    )
+    flat, labels = images.reshape(len(images), -1), digits.target.astype(np.uint8)
+    return Dataset(
+        "digits",
+        flat[train],
+        labels[train],
+        flat[test],
+        labels[test],
+        (28, 28, 1),
+        tuple(str(name) for name in digits.target_names),
+    )
+
+
+def _load_mnist_or_digits(directory: Path, archive_dir: str | None) -> Dataset:
+    packed = (_packed_directory(directory, "mnist") / _MANIFEST).exists()
+    prepared = any((directory / "mnist").glob("*/dataset_info.json"))
+    if packed or prepared or archive_dir:
+        return load_dataset("mnist", data_dir=directory, archive_dir=archive_dir)
+    from bpc_cli.data import tfds
+
+    if tfds.download_is_reachable("mnist", PROBE_SECONDS):
+        return load_dataset("mnist", data_dir=directory)
+    reason = (
+        "MNIST is neither prepared nor reachable over the network, so this run uses the embedded "
+        f"digits data set; {_FALLBACK_HELP}"
+    )
+    return dataclasses.replace(load_digits(), fallback=reason)
+
+
+def _packed_directory(data_dir: Path, name: str) -> Path:
+    return data_dir / "bpc_packed" / name.replace("/", "-")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(packed: Path) -> Iterator[None]:
+    """Let one process prepare a data set, and others wait; a failed one leaves no new folder."""
+    made = [folder for folder in (packed.parent, packed.parent.parent) if not folder.exists()]
+
+    def wait(owner: str) -> None:
+        print(f"waiting for {owner}, which prepares {packed.name} …", file=sys.stderr)
+
+    try:
+        with locked(packed.with_name(f".{packed.name}.lock"), wait):
+            yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def _prepare_and_pack(name: str, data_dir: Path, archive_dir: str | None, packed: Path) -> None:
+    """Prepare by TFDS, then write the packed arrays under a temporary name and rename them."""
+    from bpc_cli.data import tfds
+
+    if packed.exists():
+        print(f"{packed} is damaged: making it anew", file=sys.stderr)
+    splits = tfds.prepare(name, data_dir, archive_dir, PROBE_SECONDS)
+    for unfinished in packed.parent.glob(f".{packed.name}-????????"):  # by a process since killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{packed.name}-", dir=packed.parent))
+    try:
+        for array in _ARRAYS:
+            np.save(partial / f"{array}.npy", splits.arrays[array])
+        manifest = {
+            "name": name,
+            "tfds_version": splits.version,
+            "image_shape": splits.image_shape,
+            "class_names": splits.class_names,
+            "files": {f"{array}.npy": _describe(partial / f"{array}.npy") for array in _ARRAYS},
+        }
+        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        partial.chmod(0o755)
+        if packed.exists():
+            shutil.rmtree(packed)
+        partial.rename(packed)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _describe(path: Path) -> dict[str, int | str]:
+    status = path.stat()
+    return {"bytes": status.st_size, "sha256": _digest(path, status.st_size, status.st_mtime_ns)}
+
+
+@functools.cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    """Compute a file's SHA-256, once in a process unless the file changes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open_packed(packed: Path, name: str) -> Dataset | None:
+    """Map packed arrays, every byte checked; None where they are missing or damaged."""
+    try:
+        manifest = json.loads((packed / _MANIFEST).read_text())
+        for array in _ARRAYS:
+            if manifest["files"][f"{array}.npy"] != _describe(packed / f"{array}.npy"):
+                raise ValueError(array)
+        arrays = {
+            array: np.load(packed / f"{array}.npy", mmap_mode="r", allow_pickle=False)
+            for array in _ARRAYS
+        }
+        height, width, channels = manifest["image_shape"]
+        class_names = tuple(str(name) for name in manifest["class_names"])
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Dataset(name, **arrays, image_shape=(height, width, channels), class_names=class_names)

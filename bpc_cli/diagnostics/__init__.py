@@ -1,0 +1,1 @@
+"""What the inference of a trained network does, measured and drawn."""

@@ -1,0 +1,1 @@
+"""What networks are worth: metrics, and the tests that measure them."""

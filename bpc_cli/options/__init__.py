@@ -1,0 +1,1 @@
+"""Every option: its type, range, unit and meaning, without JAX."""

@@ -1,0 +1,1 @@
+"""Runs read back, compared and drawn, without JAX."""

@@ -1,0 +1,240 @@
+"""State ↔ file: checkpoints that are checked on reading and atomic on writing.
+
+A file is one line `bpc-checkpoint VERSION SHA256 LENGTH` on the header that follows, the header
+(JSON: config, iteration, the payload's length and SHA-256, each array's name, type and shape), and
+the payload: the arrays' bytes, little-endian, in the header's order. Reading executes nothing and
+allocates nothing that the file's own size does not back.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import secrets
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from bpc_cli.errors import UserError
+from bpc_cli.files import sync_directory, write_atomically
+
+_MAGIC = b"bpc-checkpoint"
+_VERSION = 1
+_FIRST_LINE_BYTES = 256
+_DTYPES = {
+    dtype.__name__: dtype
+    for dtype in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint32, np.bool)
+}
+
+State = TypeVar("State", bound=PyTree)
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint's header and, still as bytes, its arrays.
+
+    Attributes:
+        path: the file that it was read from.
+        header: what was saved beside the arrays: `config`, `iteration`, `data_set`, ...
+        payload: the arrays' bytes.
+    """
+
+    path: Path
+    header: dict[str, Any]
+    payload: bytes
+
+
+def save_checkpoint(path: Path, state: PyTree, header: dict[str, Any]) -> None:
+    """Write a state to a file so that, whatever happens, the path holds a whole checkpoint.
+
+    The bytes go to a temporary name, are synced, and replace the path at once.
+
+    Args:
+        path: the file to write or replace.
+        state: any pytree; its arrays are saved, the rest is rebuilt from the config on reading.
+        header: what to save beside the arrays; anything JSON can hold.
+
+    Raises:
+        OSError: if the file cannot be written; the path is then as it was.
+    """
+    arrays = [(name, _to_little_endian(leaf)) for name, leaf in _named_arrays(state)]
+    payload = b"".join(array.tobytes() for _, array in arrays)
+    header = header | {
+        "arrays": [
+            {"name": name, "dtype": array.dtype.name, "shape": list(array.shape)}
+            for name, array in arrays
+        ],
+        "payload_bytes": len(payload),
+        "payload_sha256": hashlib.sha256(payload).hexdigest(),
+    }
+    encoded = json.dumps(header, allow_nan=False).encode() + b"\n"
+    digest = hashlib.sha256(encoded).hexdigest().encode()
+    first_line = b"%s %d %s %d\n" % (_MAGIC, _VERSION, digest, len(encoded))
+    write_atomically(path, first_line + encoded + payload)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and check all of its bytes.
+
+    Raises:
+        UserError: if the file is missing, is no checkpoint, is of a newer format, or is damaged.
+    """
+    if not path.is_file():  # a pipe or a device would never end
+        raise UserError(f"there is no checkpoint at {path}")
+    content = path.read_bytes()
+    first_line, newline, _ = content[:_FIRST_LINE_BYTES].partition(b"\n")
+    words = first_line.split(b" ")
+    if words[0] != _MAGIC:
+        raise UserError(f"{path} is not a bpc checkpoint, or its first bytes are damaged")
+    damaged = UserError(f"{path} is damaged (its checksum does not match): use another checkpoint")
+    if not newline or len(words) != 4 or not (words[1].isdigit() and words[3].isdigit()):
+        raise damaged
+    if int(words[1]) != _VERSION:
+        raise UserError(
+            f"{path} has checkpoint format {int(words[1])}, this version of bpc reads {_VERSION}"
+        )
+    start = len(first_line) + 1
+    encoded = content[start : start + int(words[3])]
+    payload = content[start + len(encoded) :]
+    if hashlib.sha256(encoded).hexdigest().encode() != words[2]:
+        raise damaged
+    header = _parse_header(encoded)
+    if (
+        header is None
+        or header["payload_bytes"] != len(payload)
+        or header["payload_sha256"] != hashlib.sha256(payload).hexdigest()
+    ):
+        raise damaged
+    return Checkpoint(path, header, payload)
+
+
+def restore(checkpoint: Checkpoint, like: State) -> State:
+    """Fill a state's arrays from those of the same names in a checkpoint.
+
+    Args:
+        checkpoint: what `read_checkpoint` returned.
+        like: a state, or part of one (None where a part is not wanted); its arrays may be
+            `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        UserError: if an array is missing, or is not of the state's type and shape.
+    """
+    saved = _saved_arrays(checkpoint)
+    filled = []
+    for name, leaf in _named_arrays(like):
+        array = saved.get(name)
+        if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
+            raise UserError(
+                f"{checkpoint.path} holds a network of another shape than its config says ({name})"
+            )
+        filled.append(jnp.asarray(array))
+    arrays, static = eqx.partition(like, _is_array)
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), filled), static)
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Make `target` the checkpoint that `source` is now; a later save to `source` leaves it alone.
+
+    Raises:
+        OSError: if it cannot be written; the target is then as it was.
+    """
+    if target.exists() and source.samefile(target):
+        return  # and renaming one name of a file to another does nothing
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        # Saving replaces a file and never writes into one, so both names can share the bytes.
+        os.link(source, temporary)
+    except OSError:
+        write_atomically(target, source.read_bytes())
+        return
+    temporary.replace(target)
+    sync_directory(target.parent)
+
+
+def open_checkpoint(path: Path, which: str = "last") -> tuple[Checkpoint, str | None]:
+    """Read a checkpoint file, or the one that a run directory has under a name.
+
+    Where `last` cannot be read, the newest one that can stands in for it.
+
+    Returns:
+        The checkpoint, and a line of warning if it is not the one that was asked for.
+
+    Raises:
+        UserError: if there is none, or none that is whole.
+    """
+    if not path.is_dir():
+        return read_checkpoint(path), None
+    wanted = path / "checkpoints" / f"{which}.ckpt"
+    try:
+        return _read_inside(path, wanted), None
+    except UserError:
+        if which != "last":
+            raise
+        newest = None
+        for candidate in sorted(wanted.parent.glob("*.ckpt")):
+            with contextlib.suppress(UserError):
+                checkpoint = _read_inside(path, candidate)
+                if newest is None or checkpoint.header["iteration"] > newest.header["iteration"]:
+                    newest = checkpoint
+        if newest is None:
+            raise
+        return newest, (
+            f"{wanted} is missing or damaged: this is {newest.path.name}, of iteration "
+            f"{newest.header['iteration']}"
+        )
+
+
+def _read_inside(directory: Path, path: Path) -> Checkpoint:
+    if directory.resolve() not in path.resolve().parents:
+        raise UserError(f"{path} leads out of its run directory: copy the file there")
+    return read_checkpoint(path)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+
+
+def _named_arrays(state: PyTree) -> list[tuple[str, Any]]:
+    leaves = jax.tree.leaves_with_path(eqx.filter(state, _is_array))
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _saved_arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """View a checkpoint's payload as arrays, believing no size that the payload does not have."""
+    saved, offset = {}, 0
+    try:
+        for array in checkpoint.header["arrays"]:
+            dtype = np.dtype(_DTYPES[array["dtype"]]).newbyteorder("<")
+            count = math.prod(array["shape"])
+            raw = np.frombuffer(checkpoint.payload, dtype, count, offset)
+            saved[array["name"]] = raw.reshape(array["shape"]).astype(dtype.newbyteorder("="))
+            offset += count * dtype.itemsize
+        complete = offset == len(checkpoint.payload)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        complete = False
+    if not complete:
+        raise UserError(f"{checkpoint.path} is damaged: its arrays do not fill its payload")
+    return saved
+
+
+def _to_little_endian(leaf: Any) -> np.ndarray:
+    array = np.asarray(leaf)
+    if array.dtype.name not in _DTYPES:
+        raise TypeError(f"checkpoints hold no arrays of type {array.dtype}")
+    return array.astype(array.dtype.newbyteorder("<"))
+
+
+def _parse_header(encoded: bytes) -> dict[str, Any] | None:
+    try:
+        header = json.loads(encoded)
+    except (ValueError, RecursionError):
+        return None
+    wanted = {"config", "iteration", "arrays", "payload_bytes", "payload_sha256"}
+    if not isinstance(header, dict) or not wanted <= header.keys():
+        return None
+    return header if type(header["iteration"]) is int else None

@@ -1,0 +1,211 @@
+"""What a run leaves on disk, one process at a time: its log, its metrics lines, its summary."""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from bpc_cli.errors import UserError
+from bpc_cli.files import finite_or_null, write_atomically, write_json
+from bpc_cli.locks import locked
+from bpc_cli.reporting.reader import LOCK, METRICS, SUMMARY
+
+_LOG = "train.log"
+_OURS = (METRICS, SUMMARY, _LOG, LOCK, "curves.png", "checkpoints", "samples", ".hydra")
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes out of a run directory, made if missing, for a `with` block.
+
+    Raises:
+        UserError: if another process is at work in it, naming that, or a link leads out of it.
+        OSError: if it cannot be made or written.
+    """
+
+    def refuse(owner: str) -> NoReturn:
+        raise UserError(
+            f"{path} is in use by {owner}: wait for it, or choose another hydra.run.dir"
+        )
+
+    refuse_links_out(path)
+    with locked(path / LOCK, refuse):
+        yield
+
+
+def refuse_links_out(path: Path) -> None:
+    """Refuse a run directory with a link that leads out of it, as one from a stranger may have.
+
+    Raises:
+        UserError: naming the link.
+    """
+    inside = os.path.realpath(path)
+    ours = [path / name for name in _OURS]
+    for entry in ours + [child for folder in ours for child in folder.glob("*")]:
+        if not os.path.realpath(entry).startswith(inside + os.sep):
+            raise UserError(f"{entry} is a link that leads out of its run directory: remove it")
+
+
+def is_finished(path: Path) -> bool:
+    """Tell whether a directory holds a run that ended as planned."""
+    try:
+        return json.loads((path / SUMMARY).read_text()).get("status") == "finished"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+class RunDirectory:
+    """A run's directory, open for writing; its caller has claimed it.
+
+    Args:
+        path: the directory.
+        earlier_metrics: the file whose first lines are the run's own so far.
+        earlier_bytes: how much of it; the rest is forgotten.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        earlier_metrics: Path | None = None,
+        earlier_bytes: int = 0,
+    ):
+        self.path = path
+        self.samples = path / "samples"
+        self.checkpoints = path / "checkpoints"
+        self.samples.mkdir(exist_ok=True)
+        self.checkpoints.mkdir(exist_ok=True)
+        for folder in (path, self.samples, self.checkpoints):
+            for unfinished in folder.glob(".*.????????.tmp"):  # of a process that was killed
+                unfinished.unlink()
+        (path / SUMMARY).unlink(missing_ok=True)
+        if earlier_metrics is not None and earlier_metrics != path / METRICS:
+            with earlier_metrics.open("rb") as file:
+                write_atomically(path / METRICS, file.read(earlier_bytes))
+        self._metrics = (path / METRICS).open("ab", buffering=0)
+        self._metrics.truncate(earlier_bytes)
+        self._logger = _make_logger(path / _LOG)
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+        for handler in list(self._logger.handlers):
+            self._logger.removeHandler(handler)
+            with contextlib.suppress(OSError):
+                handler.close()
+
+    def say(self, line: str) -> None:
+        """Write a line to the console and to the log."""
+        self._logger.info(line)
+
+    def warn(self, line: str) -> None:
+        """Write a warning to the console and to the log."""
+        self._logger.warning("WARNING: %s", line)
+
+    def log_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Append objects to the metrics file, a line each; NaN and infinity become null.
+
+        Raises:
+            OSError: if they cannot be written; the file is then as it was.
+        """
+        encoded = "".join(
+            json.dumps(finite_or_null(line), allow_nan=False) + "\n" for line in lines
+        )
+        before, rest = self.metrics_bytes, memoryview(encoded.encode())
+        try:
+            while rest:
+                rest = rest[self._metrics.write(rest) :]
+        except OSError as error:
+            self._metrics.truncate(before)
+            error.filename = str(self.path / METRICS)
+            raise
+
+    def sync_metrics(self) -> int:
+        """Make the metrics lines so far last through a power cut; return their number of bytes."""
+        os.fsync(self._metrics.fileno())
+        return self.metrics_bytes
+
+    @property
+    def metrics_bytes(self) -> int:
+        """The size of the metrics file."""
+        return os.fstat(self._metrics.fileno()).st_size
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the run's summary, replacing an earlier one."""
+        write_json(self.path / SUMMARY, summary)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Read back every line of the metrics file.
+
+        Raises:
+            UserError: if one is not a line of metrics.
+        """
+        path = self.path / METRICS
+        try:
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            for line in lines:
+                figures = [line["test_accuracy"], line["generation_error"]]
+                if not all(figure is None or isinstance(figure, float) for figure in figures):
+                    raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{path} is damaged: choose another hydra.run.dir") from error
+        return lines
+
+
+class _ConsoleHandler(logging.Handler):
+    """Plain lines on standard output, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves incomplete, without a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+@functools.cache
+def git_commit(directory: Path) -> str | None:
+    """Name the commit of the checkout that tracks a directory, "-dirty" if changed since.
+
+    None where no git repository tracks the directory: an installed package is not the
+    repository's that happens to lie around it.
+    """
+    if _git(directory, "ls-files", ".") in (None, ""):
+        return None
+    return _git(directory, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(directory), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _make_logger(path: Path) -> logging.Logger:
+    logger = logging.getLogger(f"bpc.{path}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    console = _ConsoleHandler()
+    file = _LogFile(path)
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.handlers = [console, file]
+    return logger

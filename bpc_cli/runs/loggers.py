@@ -1,0 +1,224 @@
+"""Where else metrics go: TensorBoard's event files, and Weights & Biases."""
+
+import contextlib
+import importlib.util
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image
+
+from bpc_cli.core.ensembles import over_replicas
+from bpc_cli.core.inference import amortise
+from bpc_cli.core.learning import TrainState
+from bpc_cli.data.pixels import PixelScale, normalise
+from bpc_cli.errors import UserError, one_line
+
+_NOT_METRICS = {"iteration", "epoch", "seed", "seconds"}
+HISTOGRAM_IMAGES = 1_000
+_BINS = 64
+
+
+def require_extras(*, tensorboard: bool, wandb: bool) -> None:
+    """Refuse loggers whose packages are not installed.
+
+    Raises:
+        UserError: naming the extra to install.
+    """
+    for wanted, module, extra in (
+        (tensorboard, "tensorboardX", "tensorboard"),
+        (wandb, "wandb", "wandb"),
+    ):
+        if wanted and importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"logger.{extra} needs the extra '{extra}': pip install 'bpc-cli[{extra}]'"
+            )
+
+
+class Logger(Protocol):
+    """Takes a run's metrics as they come."""
+
+    def lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Take metrics lines."""
+
+    def test_point(
+        self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
+    ) -> None:
+        """Take a test point's sample grid and histograms' values, by name."""
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+
+
+class Loggers:
+    """Hands everything to several loggers; one that fails warns once, and is left out from then on.
+
+    Args:
+        makers: for each logger a function that makes it.
+        warn: tells the user.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Logger]], warn: Callable[[str], None]):
+        self._loggers: list[Logger] = []
+        self._warn = warn
+        for make in makers:
+            try:
+                self._loggers.append(make())
+            except Exception as error:
+                warn(f"a logger could not be started ({one_line(error)}); the run goes on without")
+
+    def __bool__(self) -> bool:
+        return bool(self._loggers)
+
+    def each(self, hand_over: Callable[[Logger], None]) -> None:
+        """Do something with each logger that has not failed."""
+        for logger in list(self._loggers):
+            try:
+                hand_over(logger)
+            except Exception as error:  # whatever another package raises, the run goes on
+                self._loggers.remove(logger)
+                name = type(logger).__name__
+                self._warn(f"{name} failed ({one_line(error)}); the run goes on without it")
+
+    def close(self) -> None:
+        """Close each logger."""
+        self.each(lambda logger: logger.close())
+
+
+class TensorBoard:
+    """Writes event files, without TensorFlow.
+
+    Args:
+        folder: where they go.
+        first: the first iteration that is to come; what an earlier process wrote from there on is
+            not shown.
+    """
+
+    def __init__(self, folder: Path, first: int):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=first if first > 1 else None)
+
+    def lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write scalars; of several seeds each under its own name."""
+        several = len({line["seed"] for line in lines}) > 1
+        for line in lines:
+            for name, value in line.items():
+                if name not in _NOT_METRICS and value is not None:
+                    tag = f"{name}/seed_{line['seed']}" if several else name
+                    self._writer.add_scalar(tag, value, line["iteration"])
+
+    def test_point(
+        self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write the sample grid and histograms."""
+        if picture.exists():
+            with Image.open(picture) as grid:
+                pixels = np.asarray(grid.convert("RGB"))
+            self._writer.add_image("samples", pixels, iteration, dataformats="HWC")
+        for name, values in histograms.items():
+            self._writer.add_histogram(name, values, iteration)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """Logs to Weights & Biases, by default without a network.
+
+    Args:
+        directory: the run's, where what waits for `wandb sync` is kept, and the run's id there.
+        project: the project there.
+        mode: "offline" or "online".
+        config: the run's options.
+    """
+
+    def __init__(self, directory: Path, project: str, mode: str, config: Mapping[str, Any]):
+        import wandb
+
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=project,
+            mode=mode,  # pyright: ignore[reportArgumentType]
+            dir=str(directory),
+            config=dict(config),
+            id=_lasting_id(directory / "wandb_id"),
+            resume="allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Log the lines of each iteration together; of several seeds each under its own name."""
+        several = len({line["seed"] for line in lines}) > 1
+        by_iteration: dict[int, dict[str, float]] = {}
+        for line in lines:
+            for name, value in line.items():
+                if name not in _NOT_METRICS and value is not None:
+                    tag = f"{name}/seed_{line['seed']}" if several else name
+                    by_iteration.setdefault(line["iteration"], {})[tag] = value
+        for iteration, figures in by_iteration.items():
+            self._run.log(figures, step=iteration)
+
+    def test_point(
+        self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
+    ) -> None:
+        """Log the sample grid and histograms."""
+        logged: dict[str, Any] = {
+            name: self._wandb.Histogram(np_histogram=np.histogram(values, _BINS))
+            for name, values in histograms.items()
+        }
+        if picture.exists():
+            logged["samples"] = self._wandb.Image(str(picture))
+        self._run.log(logged, step=iteration)
+
+    def close(self) -> None:
+        """End the run there."""
+        self._run.finish()
+
+
+def histograms_of(
+    state: TrainState, images: UInt8[np.ndarray, "examples image"], scale: PixelScale
+) -> dict[str, np.ndarray]:
+    """Collect every layer's weights, and hidden activities as the amortiser initialises them.
+
+    Args:
+        state: a stack of networks; each seed's values come one after the other.
+        images: the activities' are those of the first 1,000.
+        scale: how pixels are normalised.
+    """
+    values = {}
+    for name in ("generator", "amortiser"):
+        for number, layer in enumerate(getattr(state, name).layers):
+            values[f"weights/{name}_{number}"] = np.asarray(layer.weight).ravel()
+            if layer.bias is not None:
+                values[f"biases/{name}_{number}"] = np.asarray(layer.bias).ravel()
+    activities = _amortised(state.amortiser, jnp.asarray(images[:HISTOGRAM_IMAGES]), scale)
+    for number, layer in enumerate(activities):
+        values[f"activities/z_{number}"] = np.asarray(layer).ravel()
+    return values
+
+
+@eqx.filter_jit
+def _amortised(
+    amortisers: Any, images: UInt8[Array, "examples image"], scale: PixelScale
+) -> list[Float[Array, "replicas examples width"]]:
+    return over_replicas(lambda network: amortise(network, normalise(images, scale))[0], amortisers)
+
+
+def _lasting_id(path: Path) -> str:
+    """Read the id that a run has elsewhere, or give it one."""
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_text())
+        if isinstance(known, str) and known.isalnum() and len(known) == 16:
+            return known
+    made = secrets.token_hex(8)
+    path.write_text(json.dumps(made))
+    return made
