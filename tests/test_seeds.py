@@ -1,4 +1,4 @@
-"""What several seeds say together, against enumerations and the standard library."""
+"""Numbers of several seeds summed up, against enumerations and the standard library."""
 
 import itertools
 import statistics
@@ -9,20 +9,20 @@ import pytest
 from bpc_cli.evaluation.statistics import mean_line, spread, spreads
 
 
-def every_resample_mean(figures):
-    return sorted(map(statistics.fmean, itertools.product(figures, repeat=len(figures))))
+def every_resample_mean(numbers):
+    return sorted(map(statistics.fmean, itertools.product(numbers, repeat=len(numbers))))
 
 
-@pytest.mark.parametrize("figures", [[1.0, 4.0], [85.2, 84.1, 86.3], [1.0, 2.0, 4.0, 8.0, 16.0]])
-def test_the_interval_is_that_of_all_resamples(figures):
-    means = every_resample_mean(figures)
-    result = spread(figures)
-    assert result.mean == pytest.approx(statistics.fmean(figures))
-    assert result.std == pytest.approx(statistics.stdev(figures))
-    # Drawn resamples, not all: the percentile may fall on a neighbour of the exact one.
-    for end, share in ((result.low, 0.025), (result.high, 0.975)):
-        shares = [max(share - 0.01, 0), min(share + 0.01, 1)]
-        low, high = np.quantile(means, shares, method="inverted_cdf")
+@pytest.mark.parametrize("numbers", [[1.0, 4.0], [85.2, 84.1, 86.3], [1.0, 2.0, 4.0, 8.0, 16.0]])
+def test_the_interval_is_that_of_all_resamples(numbers):
+    means = every_resample_mean(numbers)
+    result = spread(numbers)
+    assert result.mean == pytest.approx(statistics.fmean(numbers))
+    assert result.std == pytest.approx(statistics.stdev(numbers))
+    # Random resamples, not all: the percentile may fall on a neighbour of the exact one.
+    for end, fraction in ((result.low, 0.025), (result.high, 0.975)):
+        fractions = [max(fraction - 0.01, 0), min(fraction + 0.01, 1)]
+        low, high = np.quantile(means, fractions, method="inverted_cdf")
         assert low - 1e-6 <= end <= high + 1e-6
 
 
@@ -30,7 +30,7 @@ def test_one_seed_has_no_interval():
     assert spread([3.0]) == (3.0, None, None, None, 1)
 
 
-def test_equal_figures_have_an_interval_of_no_width():
+def test_equal_numbers_have_an_interval_of_no_width():
     assert spread([2.0] * 4) == (2.0, 0.0, 2.0, 2.0, 4)
 
 

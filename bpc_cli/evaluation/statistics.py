@@ -1,16 +1,19 @@
-"""What several seeds' figures say together: mean, standard deviation, bootstrap interval."""
+"""Numbers of several seeds summed up: mean, standard deviation, bootstrap interval."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 _RESAMPLES = 9_999
 _CONFIDENCE = 0.95
+_NOT_AVERAGED = ("iteration", "epoch", "seconds", "seed")
+
+MetricsLine = dict[str, float | None]  # of metrics.jsonl: numbers by name; None for no number
 
 
 class Spread(NamedTuple):
-    """Figures of several seeds, summed up.
+    """Numbers of several seeds, summed up.
 
     Attributes:
         mean: their mean.
@@ -26,13 +29,13 @@ class Spread(NamedTuple):
     n: int
 
 
-def spread(figures: Sequence[float]) -> Spread:
-    """Sum up one figure of several seeds.
+def spread(numbers: Sequence[float]) -> Spread:
+    """Sum up one number of several seeds.
 
     The interval is the percentile bootstrap's (Efron & Tibshirani 1993, section 13.3), of 9,999
     resamples from a fixed seed. With few seeds it is too narrow: five are not a hundred.
     """
-    values = np.asarray(figures, np.float64)
+    values = np.asarray(numbers, np.float64)
     mean = float(values.mean())
     if len(values) == 1:
         return Spread(mean, None, None, None, 1)
@@ -52,31 +55,39 @@ def spread(figures: Sequence[float]) -> Spread:
     return Spread(mean, std, float(interval.low), float(interval.high), len(values))
 
 
-def mean_line(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Average metrics lines of one iteration, a line per seed; a single one stays as it is."""
+def mean_line(lines: Sequence[Mapping[str, float | None]]) -> MetricsLine:
+    """Average metrics lines of one iteration, a line per seed; a single one stays as it is.
+
+    Returns:
+        Each metric's mean, None where a seed has none; iteration, epoch and seconds of the first.
+    """
     if len(lines) == 1:
         return dict(lines[0])
     return {
-        key: value if key in ("iteration", "epoch", "seconds") else _mean_of(lines, key)
+        key: value if key in _NOT_AVERAGED else _mean_of(lines, key)
         for key, value in lines[0].items()
         if key != "seed"
     }
 
 
-def spreads(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Sum up every metric of one iteration's lines, a line per seed."""
-    figures = {
-        key: [line[key] for line in lines]
+def spreads(lines: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Sum up every metric that each of one iteration's lines, a line per seed, has a number for.
+
+    Returns:
+        A dictionary of `Spread`'s fields for each metric, as `summary.json` holds it.
+    """
+    numbers = {
+        key: [value for line in lines if (value := line[key]) is not None]
         for key in lines[0]
-        if key not in ("iteration", "epoch", "seconds", "seed")
+        if key not in _NOT_AVERAGED
     }
     return {
         key: spread(values)._asdict()
-        for key, values in figures.items()
-        if all(value is not None for value in values)
+        for key, values in numbers.items()
+        if len(values) == len(lines)
     }
 
 
-def _mean_of(lines: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    values = [line[key] for line in lines]
-    return None if None in values else float(np.mean(values))
+def _mean_of(lines: Sequence[Mapping[str, float | None]], key: str) -> float | None:
+    values = [value for line in lines if (value := line[key]) is not None]
+    return float(np.mean(values)) if len(values) == len(lines) else None
