@@ -147,10 +147,19 @@ METRICS: dict[str, Metric] = {
             log_axis=True,
             compared=True,
         ),
-        Metric("energy_before", "energy before inference", "", 4, panel="energy", log_axis=True),
-        Metric("energy_after", "energy after inference", "", 4, panel="energy", log_axis=True),
-        Metric("generator_energy", "energy that the generator learns from", "", 4),
-        Metric("amortiser_energy", "energy that the amortiser learns from", "", 4),
+        Metric(
+            "energy_before",
+            "energy before inference",
+            "per sample",
+            4,
+            panel="energy",
+            log_axis=True,
+        ),
+        Metric(
+            "energy_after", "energy after inference", "per sample", 4, panel="energy", log_axis=True
+        ),
+        Metric("generator_energy", "energy that the generator learns from", "per sample", 4),
+        Metric("amortiser_energy", "energy that the amortiser learns from", "per sample", 4),
         Metric("inference_steps", "inference steps", "", 1),
         Metric(
             "test_accuracy",
