@@ -1,19 +1,31 @@
 """Arrays → figures: sample grids by Pillow, curves and matrices by Matplotlib."""
 
 import importlib
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
-_CELL = 84  # pixels of a drawn image, three times MNIST's
+from bpc_cli.evaluation.metrics import METRICS, Metric
+
+# Matplotlib is imported inside functions, as it is slow to import and most commands end without.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+_CELL = 84  # pixels of a shown image, three times MNIST's
 _GAP = 8
 _TEXT = 16
+_STYLES = ("-", "--", "-.", ":")
+
+MetricsLines = Sequence[Mapping[str, float | None]]
 
 
 def load_in_background() -> None:
@@ -25,7 +37,7 @@ def load_in_background() -> None:
 
 def save_sample_grid(
     path: Path,
-    drawn: Sequence[tuple[str, Float[np.ndarray, "classes image"]]],
+    generated: Sequence[tuple[str, Float[np.ndarray, "classes image"]]],
     means: Float[np.ndarray, "classes image"],
     image_shape: tuple[int, int, int],
     class_names: Sequence[str],
@@ -33,11 +45,17 @@ def save_sample_grid(
 ) -> None:
     """Save a grid with one row per class: generated images beside the test set's class mean.
 
-    `drawn` gives a heading and images for each column. All are in [0, 1] pixels; what lies outside
-    is clipped, what is not a number is drawn black.
+    Args:
+        path: where to; a PNG.
+        generated: a heading and the images of every class for each column, in [0, 1] pixels; what
+            lies outside is clipped, and what is not a number is black.
+        means: the test set's mean image of each class, on the same scale.
+        image_shape: height, width and channels of an image.
+        class_names: a name for each row.
+        title: what stands above the grid.
     """
     font = ImageFont.load_default(_TEXT)
-    columns = [*drawn, ("test mean", means)]
+    columns = [*generated, ("test mean", means)]
     names = max(font.getlength(name) for name in class_names)
     left = int(max(names, font.getlength("class"))) + 3 * _GAP
     column = max(_CELL, *(int(font.getlength(heading)) for heading, _ in columns)) + 2 * _GAP
@@ -61,33 +79,35 @@ def save_sample_grid(
     canvas.save(path, compress_level=1)
 
 
-def save_curves(path: Path, lines: Sequence[dict], title: str) -> None:
-    """Save losses, energy and test accuracy over iterations, from a run's metrics lines."""
+def save_curves(
+    path: Path, lines: MetricsLines, title: str, label_loss: str | None = "squared"
+) -> None:
+    """Save a run's curves as a PNG; `draw_curves` explains the arguments."""
+    draw_curves(lines, title, label_loss).savefig(path, dpi=120)
+
+
+def draw_curves(lines: MetricsLines, title: str, label_loss: str | None = "squared") -> "Figure":
+    """Draw a run's metrics over iterations: mean and range over seeds, in the table's panels.
+
+    Args:
+        lines: metrics lines, a line per iteration and seed.
+        title: what stands above the panels.
+        label_loss: the run's `model.label_loss`, on which the unit of a loss depends.
+    """
     from matplotlib.figure import Figure
 
+    panels = _panels(lines)
+    width = 10 / 3 * max(len(panels), 1)
+    figure = Figure(figsize=(width, 3.4))
     # Margins by hand: a layout engine draws everything twice, which is what most of a curve costs.
-    figure = Figure(figsize=(10, 3.4))
-    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.15, top=0.88, wspace=0.36)
-    losses, energies, accuracies = figure.subplots(1, 3)
-    for key, style in (("gen_loss", "-"), ("amort_loss", "--")):
-        _draw_seeds(losses, lines, key, style, label=key.replace("_", " "))
-    for key, style in (("energy_before", "--"), ("energy_after", "-")):
-        label = f"{key.removeprefix('energy_')} inference"
-        _draw_seeds(energies, lines, key, style, label=label)
-    tested = [line for line in lines if line["test_accuracy"] is not None]
-    _draw_seeds(accuracies, tested, "test_accuracy", "o-", color="C2")
-    losses.set(ylabel="loss (½ mean squared error)", yscale="log")
-    energies.set(ylabel="energy per sample", yscale="log")
-    for axes in (losses, energies):
-        label_log_axis_plainly(axes.yaxis)
-    accuracies.set(ylabel="test accuracy (%)")
-    for axes in (losses, energies, accuracies):
-        axes.set_xlabel("iteration")
-        axes.grid(alpha=0.3)
-    losses.legend()
-    energies.legend()
+    figure.subplots_adjust(
+        left=0.7 / width, right=1 - 0.15 / width, bottom=0.15, top=0.88, wspace=0.36
+    )
+    for number, (panel, metrics) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), number)
+        _draw_panel(axes, panel, metrics, lines, label_loss)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def save_confusion_matrix(
@@ -96,17 +116,17 @@ def save_confusion_matrix(
     class_names: Sequence[str],
     title: str,
 ) -> None:
-    """Save a confusion matrix with its counts written in, shaded by the share of each row."""
+    """Save a confusion matrix with its counts written in, shaded by the fraction of each row."""
     from matplotlib.figure import Figure
 
     size = max(5.0, 0.55 * len(class_names) + 1.5)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(fractions, cmap="Greys", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(confusion):
         if count:
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     rotated = {"rotation": 45, "ha": "right"} if max(map(len, class_names)) > 3 else {}
     axes.set_xticks(range(len(class_names)), class_names, **rotated)
@@ -115,7 +135,7 @@ def save_confusion_matrix(
     figure.savefig(path, dpi=120)
 
 
-def label_log_axis_plainly(axis: Any) -> None:
+def label_log_axis_plainly(axis: "Axis") -> None:
     """Write 0.01 instead of a formula, whose layout is half the time of drawing the curves."""
     from matplotlib.ticker import LogFormatter
 
@@ -127,15 +147,50 @@ def label_log_axis_plainly(axis: Any) -> None:
     axis.set_minor_formatter(PlainFormatter(minor_thresholds=(2, 0.5)))
 
 
-def _draw_seeds(axes: Any, lines: Sequence[dict], key: str, style: str, **how: Any) -> None:
+def _panels(lines: MetricsLines) -> dict[str, list[Metric]]:
+    """Sort the metrics that lines have a number for by the panel that they are drawn in."""
+    panels: dict[str, list[Metric]] = {}
+    for metric in METRICS.values():
+        if metric.panel and any(line.get(metric.name) is not None for line in lines):
+            panels.setdefault(metric.panel, []).append(metric)
+    return panels
+
+
+def _draw_panel(
+    axes: "Axes", panel: str, metrics: list[Metric], lines: MetricsLines, label_loss: str | None
+) -> None:
+    units = list(dict.fromkeys(metric.unit_under(label_loss) for metric in metrics))
+    for metric, style in zip(metrics, itertools.cycle(_STYLES)):
+        # Two units on one axis can be told apart in the legend alone.
+        label = metric.title if len(units) == 1 else metric.axis_label(label_loss)
+        _draw_seeds(axes, lines, metric, style, label)
+    shared = f"{panel} ({' or '.join(units)})" if any(units) else panel
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(metrics[0].axis_label(label_loss) if len(metrics) == 1 else shared)
+    axes.grid(alpha=0.3)
+    if any(metric.log_axis for metric in metrics):
+        axes.set_yscale("log")
+        label_log_axis_plainly(axes.yaxis)
+    if len(metrics) > 1:
+        axes.legend()
+
+
+def _draw_seeds(axes: "Axes", lines: MetricsLines, metric: Metric, style: str, label: str) -> None:
     """Draw a metric over iterations: the mean of all seeds, and from the lowest to the highest."""
-    figures: dict[int, list[float]] = {}
+    by_iteration: dict[float | None, list[float]] = {}
     for line in lines:
-        figures.setdefault(line["iteration"], []).append(np.nan if line[key] is None else line[key])
-    iterations = list(figures)
-    (curve,) = axes.plot(iterations, [fmean(each) for each in figures.values()], style, **how)
-    if any(len(each) > 1 for each in figures.values()):
-        low, high = zip(*((min(each), max(each)) for each in figures.values()), strict=True)
+        value = line.get(metric.name)
+        # A test's metrics are measured at few iterations; a training step's None is a gap.
+        if metric.measure is None or value is not None:
+            numbers = by_iteration.setdefault(line["iteration"], [])
+            numbers.append(np.nan if value is None else value)
+    iterations = np.array(list(by_iteration), np.float64)
+    means = [fmean(numbers) for numbers in by_iteration.values()]
+    marker = "" if metric.measure is None else "o"
+    (curve,) = axes.plot(iterations, means, linestyle=style, marker=marker, label=label)
+    if any(len(numbers) > 1 for numbers in by_iteration.values()):
+        low = [min(numbers) for numbers in by_iteration.values()]
+        high = [max(numbers) for numbers in by_iteration.values()]
         axes.fill_between(iterations, low, high, color=curve.get_color(), alpha=0.2, linewidth=0)
 
 

@@ -58,7 +58,8 @@ class Pictures:
         """Draw losses, energy and accuracy from all metrics lines."""
         weight = f"forward_energy_weight={self._config.forward_energy_weight:g}"
         title = f"{self._dataset.name}, {weight}, {which_seeds(lines)}"
-        self._draw(save_curves, self._run.path / "curves.png", lines, title)
+        label_loss = self._config.model.label_loss
+        self._draw(save_curves, self._run.path / "curves.png", lines, title, label_loss)
 
     def _draw(self, save_picture: Callable[..., None], path: Path, *arguments: Any) -> None:
         try:
