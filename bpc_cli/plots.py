@@ -25,7 +25,7 @@ _GAP = 8
 _TEXT = 16
 _STYLES = ("-", "--", "-.", ":")
 
-MetricsLines = Sequence[Mapping[str, float | None]]
+MetricsLines = Sequence[Mapping[str, int | float | None]]
 
 
 def load_in_background() -> None:
@@ -61,21 +61,20 @@ def save_sample_grid(
     column = max(_CELL, *(int(font.getlength(heading)) for heading, _ in columns)) + 2 * _GAP
     width = max(left + len(columns) * column, int(font.getlength(title)) + 2 * _GAP)
     top = 2 * (_TEXT + _GAP) + _GAP
+    rows = [top + row * (_CELL + _GAP) for row in range(len(class_names))]
     mode = "L" if image_shape[2] == 1 else "RGB"
-    canvas = Image.new(mode, (width, top + len(class_names) * (_CELL + _GAP)), "white")
+    canvas = Image.new(mode, (width, rows[-1] + _CELL + _GAP), "white")
     ink = ImageDraw.Draw(canvas)
     ink.text((_GAP, _GAP), title, "black", font)
     header = _GAP + _TEXT + _GAP
     ink.text((_GAP, header), "class", "black", font)
-    for row, name in enumerate(class_names):
-        y = top + row * (_CELL + _GAP)
+    for name, y in zip(class_names, rows, strict=True):
         ink.text((_GAP, y + _CELL // 2), name, "black", font, anchor="lm")
     for number, (heading, images) in enumerate(columns):
         x = left + number * column
         ink.text((x, header), heading, "black", font)
-        for row in range(len(class_names)):
-            y = top + row * (_CELL + _GAP)
-            canvas.paste(_to_picture(images[row], image_shape), (x, y))
+        for image, y in zip(images, rows, strict=True):
+            canvas.paste(_to_picture(image, image_shape), (x, y))
     canvas.save(path, compress_level=1)
 
 
@@ -164,7 +163,7 @@ def _draw_panel(
         # Two units on one axis can be told apart in the legend alone.
         label = metric.title if len(units) == 1 else metric.axis_label(label_loss)
         _draw_seeds(axes, lines, metric, style, label)
-    shared = f"{panel} ({' or '.join(units)})" if any(units) else panel
+    shared = f"{panel} ({' or '.join(filter(None, units))})" if any(units) else panel
     axes.set_xlabel("iteration")
     axes.set_ylabel(metrics[0].axis_label(label_loss) if len(metrics) == 1 else shared)
     axes.grid(alpha=0.3)

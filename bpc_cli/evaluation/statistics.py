@@ -9,7 +9,7 @@ _RESAMPLES = 9_999
 _CONFIDENCE = 0.95
 _NOT_AVERAGED = ("iteration", "epoch", "seconds", "seed")
 
-MetricsLine = dict[str, float | None]  # of metrics.jsonl: numbers by name; None for no number
+MetricsLine = dict[str, int | float | None]  # of metrics.jsonl: numbers by name; None for no number
 
 
 class Spread(NamedTuple):
@@ -29,7 +29,7 @@ class Spread(NamedTuple):
     n: int
 
 
-def spread(numbers: Sequence[float]) -> Spread:
+def spread(numbers: Sequence[int | float]) -> Spread:
     """Sum up one number of several seeds.
 
     The interval is the percentile bootstrap's (Efron & Tibshirani 1993, section 13.3), of 9,999
@@ -55,7 +55,7 @@ def spread(numbers: Sequence[float]) -> Spread:
     return Spread(mean, std, float(interval.low), float(interval.high), len(values))
 
 
-def mean_line(lines: Sequence[Mapping[str, float | None]]) -> MetricsLine:
+def mean_line(lines: Sequence[Mapping[str, int | float | None]]) -> MetricsLine:
     """Average metrics lines of one iteration, a line per seed; a single one stays as it is.
 
     Returns:
@@ -70,7 +70,9 @@ def mean_line(lines: Sequence[Mapping[str, float | None]]) -> MetricsLine:
     }
 
 
-def spreads(lines: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+def spreads(
+    lines: Sequence[Mapping[str, int | float | None]],
+) -> dict[str, dict[str, float | None]]:
     """Sum up every metric that each of one iteration's lines, a line per seed, has a number for.
 
     Returns:
@@ -88,6 +90,6 @@ def spreads(lines: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, 
     }
 
 
-def _mean_of(lines: Sequence[Mapping[str, float | None]], key: str) -> float | None:
+def _mean_of(lines: Sequence[Mapping[str, int | float | None]], key: str) -> float | None:
     values = [value for line in lines if (value := line[key]) is not None]
     return float(np.mean(values)) if len(values) == len(lines) else None
