@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from bpc_cli.reporting.configurations import (
     in_words,
 )
 from bpc_cli.reporting.reader import RunRecord
-from bpc_cli.reporting.style import SORT, STYLE
 
 _HEADINGS = {
     "test_accuracy": ("test accuracy (%)", 2),
@@ -53,7 +53,7 @@ def write_page(
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"{reload}<title>bpc report</title><style>{STYLE}</style></head><body>",
+        f"{reload}<title>bpc report</title><style>\n{_packaged('page.css')}</style></head><body>",
         f"<h1>bpc report</h1><p>{escape(_headline(comparison))}</p>",
         *_notes(comparison),
     ]
@@ -75,8 +75,13 @@ def write_page(
     parts += _animations(comparison.settings, animations)
     parts += _unfinished(comparison.unfinished, comparison.differing_at_all)
     parts += _versions(comparison.runs)
-    parts += [f"<script>{SORT}</script>", "</body></html>"]
+    parts += [f"<script>\n{_packaged('page.js')}</script>", "</body></html>"]
     return "\n".join(parts) + "\n"
+
+
+def _packaged(name: str) -> str:
+    """Read a file of this package, which an installed one has, too."""
+    return resources.files("bpc_cli.reporting").joinpath(name).read_text("utf-8")
 
 
 def _headline(comparison: Comparison) -> str:
