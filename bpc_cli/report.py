@@ -1,7 +1,6 @@
 """bpc-report: run directories → one page, its figures, and a table of every run and seed."""
 
 import argparse
-import csv
 import importlib.metadata
 import os
 import sys
@@ -9,13 +8,8 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bpc_cli.errors import UserError, one_line
-
-# Matplotlib is imported inside functions, so that refusing a command line takes no time.
-if TYPE_CHECKING:
-    from bpc_cli.reporting.reader import RunRecord
 
 _PAGE = "index.html"
 _TABLE = "results.csv"
@@ -49,16 +43,13 @@ def report(directories: Sequence[Path], output: Path, refresh: float | None = No
         UserError: if there are no runs.
         OSError: if something cannot be written.
     """
+    # Imported here, so that a wrong command line is rejected without waiting for Matplotlib.
     from bpc_cli.files import write_atomically
     from bpc_cli.reporting.configurations import compare
-    from bpc_cli.reporting.figures import (
-        sample_picture,
-        save_animation,
-        save_learning_curves,
-        save_trade_off,
-    )
-    from bpc_cli.reporting.page import write_page
+    from bpc_cli.reporting.figures import save_figures
+    from bpc_cli.reporting.page import make_page
     from bpc_cli.reporting.reader import find_runs, read_run
+    from bpc_cli.reporting.tables import write_results
 
     for directory in directories:
         if not directory.is_dir():
@@ -69,48 +60,14 @@ def report(directories: Sequence[Path], output: Path, refresh: float | None = No
         raise UserError(f"there are no runs in {names}: give run or sweep directories")
     comparison = compare(runs)
     output.mkdir(parents=True, exist_ok=True)
-    save_trade_off(comparison, output)
-    n_curves = save_learning_curves(comparison, output)
-    animations = []
-    for number, setting in enumerate(comparison.settings):
-        path = output / f"samples_{number:03d}.gif"
-        animations.append(path if save_animation(setting, path) else None)
-    page = write_page(
-        comparison,
-        output,
-        pictures=[sample_picture(setting) for setting in comparison.settings],
-        animations=animations,
-        n_curves=n_curves,
-        refresh=refresh,
-    )
-    write_table(runs, output / _TABLE)
-    write_atomically(output / _PAGE, page.encode())
+    figures = save_figures(comparison, output)
+    write_results(runs, output / _TABLE)
+    write_atomically(output / _PAGE, make_page(comparison, figures, refresh).encode())
     print(
         f"{len(runs)} runs, {len(comparison.unfinished)} of them not finished: "
         f"{os.path.relpath(output / _PAGE)}",
         flush=True,
     )
-
-
-def write_table(runs: Sequence["RunRecord"], path: Path) -> None:
-    """Write a row for each run and seed: where it is, how it ended, options, final metrics."""
-    options = list(dict.fromkeys(name for run in runs for name in run.settings))
-    metrics = list(
-        dict.fromkeys(name for run in runs for line in run.final for name in line if name != "seed")
-    )
-    options = [name for name in options if name != "seed"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["run", "status", "reason", "data_set", "seed", *options, *metrics])
-        for run in runs:
-            for line in run.final or [{"seed": run.settings.get("seed")}]:
-                table.writerow(
-                    [
-                        *(run.path, run.status, run.reason, run.data_set, line["seed"]),
-                        *(run.settings.get(name) for name in options),
-                        *(line.get(name) for name in metrics),
-                    ]
-                )
 
 
 def _default_output(directories: Sequence[Path]) -> Path:

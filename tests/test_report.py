@@ -152,7 +152,7 @@ def test_data_sets_are_shown_apart_and_never_averaged(copied, command, tmp_path)
     summary["data"]["name"] = "mnist"
     (other / "summary.json").write_text(json.dumps(summary))
     comparison = compare([read_run(path) for path in find_runs([copied, tmp_path / "other"])])
-    assert sorted((s.data_set, len(s.lines)) for s in comparison.settings) == [
+    assert sorted((s.data_set, len(s.lines)) for s in comparison.configurations) == [
         ("digits", 3),
         ("digits", 3),
         ("mnist", 3),
@@ -167,14 +167,14 @@ def test_a_run_that_is_given_twice_counts_once(copied, tmp_path):
     shutil.copytree(copied / "0", tmp_path / "again" / "0")
     twice = [copied, copied / "0", tmp_path / "again"]
     comparison = compare([read_run(path) for path in find_runs(twice)])
-    assert [len(setting.lines) for setting in comparison.settings] == [3, 3]
+    assert [len(setting.lines) for setting in comparison.configurations] == [3, 3]
     assert [run.path for run in comparison.repeated] == [copied / "0"]
 
 
 def test_seeds_of_several_runs_are_one_setting(bpc_train, tmp_path):
     for seed in (0, 1):
         bpc_train(*SMALL, f"seed={seed}", f"hydra.run.dir={tmp_path / 'runs' / str(seed)}")
-    (setting,) = compare([read_run(path) for path in find_runs([tmp_path])]).settings
+    (setting,) = compare([read_run(path) for path in find_runs([tmp_path])]).configurations
     assert [line["seed"] for line in setting.lines] == [0, 1]
     assert setting.spreads["test_accuracy"].n == 2
 

@@ -1,1 +1,1 @@
-"""Runs read back, compared and drawn, without JAX."""
+"""Runs read back, compared and shown on one page, without JAX."""

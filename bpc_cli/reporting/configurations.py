@@ -1,65 +1,72 @@
-"""Comparing runs: which settings differ, and what the seeds of each say together."""
+"""Sort runs into configurations, and sum up each one's seeds."""
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from bpc_cli.evaluation.statistics import Spread, spread
+from bpc_cli.evaluation.metrics import METRICS, Metric
+from bpc_cli.evaluation.statistics import MetricsLine, Spread, spread
 from bpc_cli.options.declare import option_fields
 from bpc_cli.options.schema import TrainConfig
-from bpc_cli.reporting.reader import RunRecord
+from bpc_cli.reporting.reader import OptionValue, RunRecord, whole
 
-METRICS_COMPARED = ("test_accuracy", "generation_error", "gen_loss", "amort_loss")
 WEIGHT = "forward_energy_weight"
-# Lengths may change when a run goes on, and still make another setting of it.
+_LABEL_LOSS = "model.label_loss"
+# A run may be resumed with other lengths, but its results are then other ones.
 _LENGTHS = {"n_train_iters", "n_epochs"}
 _SEED_OPTIONS = {"seed", "n_seeds"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Configuration:
     """Finished runs that differ in nothing but seeds.
 
     Attributes:
         data_set: the data set that they were trained and tested on.
-        options: the options in which settings of this report differ, and α_f.
+        options: the options in which configurations of this report differ, and α_f.
+        label_loss: their `model.label_loss`, on which the unit of a loss depends.
         runs: the runs.
         lines: the last test point's lines, a line per seed.
-        spreads: each metric over seeds.
+        spreads: each metric that runs are compared by, over seeds.
     """
 
     data_set: str
-    options: dict[str, Any]
+    options: dict[str, OptionValue]
+    label_loss: str
     runs: list[RunRecord]
-    lines: list[dict[str, Any]]
+    lines: list[MetricsLine]
     spreads: dict[str, Spread]
 
     @property
-    def others(self) -> dict[str, Any]:
+    def others(self) -> dict[str, OptionValue]:
         """The options other than α_f."""
         return {name: value for name, value in self.options.items() if name != WEIGHT}
 
     @property
     def label(self) -> str:
-        """The setting in words."""
+        """Its options in words."""
         return describe(self.options)
+
+    @property
+    def caption(self) -> str:
+        """Its data set and options in words."""
+        return f"{self.data_set}: {self.label}" if self.label else self.data_set
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Runs sorted into settings.
+    """Runs sorted into configurations.
 
     Attributes:
         runs: all of them.
-        settings: those of finished runs, by data set, then by options.
+        configurations: those of finished runs, by data set, then by options.
         differing: the options in which finished runs differ, seeds left out.
         differing_at_all: the same of all runs.
-        repeated: runs left out, as another run has the same setting and seeds.
+        repeated: runs left out, as another run has the same configuration and seeds.
     """
 
     runs: list[RunRecord]
-    settings: list[Setting]
+    configurations: list[Configuration]
     differing: list[str]
     differing_at_all: list[str]
     repeated: list[RunRecord]
@@ -67,44 +74,74 @@ class Comparison:
     @property
     def data_sets(self) -> list[str]:
         """The data sets of finished runs."""
-        return list(dict.fromkeys(setting.data_set for setting in self.settings))
+        return list(dict.fromkeys(each.data_set for each in self.configurations))
 
     @property
     def unfinished(self) -> list[RunRecord]:
-        """The runs that no figure counts in."""
+        """The runs that are left out of every number and figure."""
         return [run for run in self.runs if run.status != "finished"]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics by which these runs are compared, a test's first."""
+        compared = [metric for metric in METRICS.values() if metric.compared]
+        compared.sort(key=lambda metric: metric.measure is None)
+        return [m for m in compared if any(m.name in each.spreads for each in self.configurations)]
+
+    @property
+    def label_loss(self) -> str | None:
+        """The one `model.label_loss` of all configurations; None where they differ in it."""
+        losses = {each.label_loss for each in self.configurations}
+        return losses.pop() if len(losses) == 1 else None
+
+    def best(self, data_set: str, metric: Metric) -> Configuration | None:
+        """Return a data set's configuration of the best mean.
+
+        Returns:
+            None where there are fewer than two, or no direction is better.
+        """
+        rivals = [
+            each
+            for each in self.configurations
+            if each.data_set == data_set and metric.name in each.spreads
+        ]
+        if metric.better is None or len(rivals) < 2:
+            return None
+        choose = max if metric.better == "higher" else min
+        return choose(rivals, key=lambda each: each.spreads[metric.name].mean)
 
 
 def compare(runs: Sequence[RunRecord]) -> Comparison:
-    """Sort runs into settings; only finished ones count, and each seed once.
+    """Sort runs into configurations; only finished ones are included, and each seed once.
 
-    Runs on different data sets are never of one setting. Of runs of the same setting and seed the
-    last one given counts.
+    Runs on different data sets are never of one configuration. Of several runs with the same
+    configuration and seed, the last one given is included.
     """
-    differing = _differing([run for run in runs if run.status == "finished" and run.final])
-    groups: dict[str, dict[int, tuple[RunRecord, dict[str, Any]]]] = {}
-    for run in runs:
-        if run.status != "finished" or not run.final:
-            continue
-        key = json.dumps([run.data_set, [run.settings.get(name) for name in differing]])
+    finished = [run for run in runs if run.is_finished]
+    differing = _differing(finished)
+    groups: dict[str, dict[int, tuple[RunRecord, MetricsLine]]] = {}
+    for run in finished:
+        key = json.dumps([run.data_set, [run.options.get(name) for name in differing]])
         for line in run.final:
-            groups.setdefault(key, {})[line["seed"]] = (run, line)
-    counted = {id(run) for members in groups.values() for run, _ in members.values()}
-    settings = [_setting(list(members.values()), differing) for members in groups.values()]
-    settings.sort(key=lambda setting: (setting.data_set, *map(_sortable, setting.options.values())))
-    repeated = [
-        run for run in runs if run.status == "finished" and run.final and id(run) not in counted
-    ]
-    at_all = _differing([run for run in runs if run.settings])
-    return Comparison(list(runs), settings, differing, at_all, repeated)
+            groups.setdefault(key, {})[whole(line, "seed")] = (run, line)
+    included = {id(run) for by_seed in groups.values() for run, _ in by_seed.values()}
+    configurations = [_configuration(by_seed, differing) for by_seed in groups.values()]
+    configurations.sort(key=lambda each: (each.data_set, *map(_sortable, each.options.values())))
+    return Comparison(
+        runs=list(runs),
+        configurations=configurations,
+        differing=differing,
+        differing_at_all=_differing([run for run in runs if run.options]),
+        repeated=[run for run in finished if id(run) not in included],
+    )
 
 
-def describe(options: Mapping[str, Any]) -> str:
+def describe(options: Mapping[str, OptionValue]) -> str:
     """Put options in words, such as "forward_energy_weight=0.001, model.depth=3"."""
     return ", ".join(f"{name}={in_words(value)}" for name, value in options.items())
 
 
-def in_words(value: Any) -> str:
+def in_words(value: OptionValue) -> str:
     """Write an option's value as one would give it."""
     if value is None:
         return "null"
@@ -113,18 +150,29 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _setting(members: Sequence[tuple[RunRecord, dict[str, Any]]], differing: list[str]) -> Setting:
-    members = sorted(members, key=lambda member: member[1]["seed"])
+def _configuration(
+    by_seed: Mapping[int, tuple[RunRecord, MetricsLine]], differing: Sequence[str]
+) -> Configuration:
+    members = [by_seed[seed] for seed in sorted(by_seed)]
     runs = list({id(run): run for run, _ in members}.values())
     lines = [line for _, line in members]
-    names = list(dict.fromkeys([WEIGHT, *differing]))
-    options = {name: runs[0].settings.get(name) for name in names}
-    spreads = {
-        metric: spread([line[metric] for line in lines])
-        for metric in METRICS_COMPARED
-        if all(isinstance(line.get(metric), int | float) for line in lines)
-    }
-    return Setting(runs[0].data_set or "unknown", options, runs, lines, spreads)
+    first = runs[0]
+    return Configuration(
+        data_set=first.data_set or "unknown",
+        options={name: first.options.get(name) for name in dict.fromkeys([WEIGHT, *differing])},
+        label_loss=str(first.options.get(_LABEL_LOSS)),
+        runs=runs,
+        lines=lines,
+        spreads={
+            metric.name: spread(numbers)
+            for metric in METRICS.values()
+            if metric.compared and len(numbers := _numbers_of(lines, metric)) == len(lines)
+        },
+    )
+
+
+def _numbers_of(lines: Sequence[MetricsLine], metric: Metric) -> list[int | float]:
+    return [number for line in lines if (number := line.get(metric.name)) is not None]
 
 
 def _differing(runs: Sequence[RunRecord]) -> list[str]:
@@ -134,16 +182,16 @@ def _differing(runs: Sequence[RunRecord]) -> list[str]:
         for path, field in option_fields(TrainConfig)
         if field.metadata["may_change"] and path not in _LENGTHS
     }
-    names = dict.fromkeys(name for run in runs for name in run.settings)
+    names = dict.fromkeys(name for run in runs for name in run.options)
     return [
         name
         for name in names
         if name not in changes_nothing
-        and len({json.dumps(run.settings.get(name)) for run in runs}) > 1
+        and len({json.dumps(run.options.get(name)) for run in runs}) > 1
     ]
 
 
-def _sortable(value: Any) -> tuple[int, float, str]:
+def _sortable(value: OptionValue) -> tuple[int, float, str]:
     if isinstance(value, int | float):
         return (0, -float(value), "")
     return (1, 0.0, str(value))

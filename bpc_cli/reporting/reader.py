@@ -1,7 +1,7 @@
-"""Run directories as they are read back, by `bpc-report` or a notebook: no JAX is needed.
+"""Read run directories back, for `bpc-report` or a notebook; no JAX is needed.
 
-What is read may come from a stranger: nothing in it is executed, links are not followed, and what
-is not as a run writes it is told, not believed.
+A run may come from a stranger: nothing in it is executed, links are not followed, and a run whose
+files are not as runs write them is reported as unreadable.
 """
 
 import dataclasses
@@ -11,11 +11,13 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from omegaconf import MISSING
 
+from bpc_cli.evaluation.metrics import TEST_METRICS
+from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.options.declare import option_fields
 from bpc_cli.options.schema import TrainConfig
 
@@ -25,17 +27,20 @@ LOCK = ".lock"
 _CONFIG = Path(".hydra") / "config.yaml"
 _LARGEST_FILE = 512 * 2**20
 _SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NOT_A_RUN = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+
+OptionValue = str | int | float | bool | None
 
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """What a run directory says of its run.
+    """One run, as its directory records it.
 
     Attributes:
         path: the directory.
         status: finished, interrupted, diverged, failed, running, unfinished or unreadable.
         reason: why it is not finished, where that is known.
-        settings: every option by its dotted path; lists and dictionaries as JSON.
+        options: every option by its dotted path; lists and dictionaries as JSON.
         data_set: the data set really used; None before it is known.
         lines: metrics lines, a line per iteration and seed.
         final: the last test point's lines, a line per seed.
@@ -45,18 +50,28 @@ class RunRecord:
 
     path: Path
     status: str
-    reason: str | None
-    settings: dict[str, Any]
-    data_set: str | None
-    lines: list[dict[str, Any]]
-    final: list[dict[str, Any]]
-    samples: list[Path]
-    versions: dict[str, str]
+    reason: str | None = None
+    options: dict[str, OptionValue] = dataclasses.field(default_factory=dict)
+    data_set: str | None = None
+    lines: list[MetricsLine] = dataclasses.field(default_factory=list)
+    final: list[MetricsLine] = dataclasses.field(default_factory=list)
+    samples: list[Path] = dataclasses.field(default_factory=list)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended as planned, with a test."""
+        return self.status == "finished" and bool(self.final)
 
     @property
     def seeds(self) -> list[int]:
         """The seeds of the last test point's lines."""
-        return [line["seed"] for line in self.final]
+        return [whole(line, "seed") for line in self.final]
+
+
+def whole(line: MetricsLine, name: str) -> int:
+    """Return a line's "iteration" or "seed", which are whole numbers in every line."""
+    return int(line[name] or 0)
 
 
 def find_runs(directories: Iterable[Path]) -> list[Path]:
@@ -76,40 +91,54 @@ def read_run(path: Path) -> RunRecord:
     """Read one run directory; what cannot be read makes its status "unreadable"."""
     try:
         return _read(path)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:300]
-        return RunRecord(path, "unreadable", reason, {}, None, [], [], [], {})
+    except (OSError, yaml.YAMLError, *_NOT_A_RUN) as error:
+        return RunRecord(path, "unreadable", " ".join(str(error).split())[:300])
     except RecursionError:
-        return RunRecord(path, "unreadable", "nested too deeply", {}, None, [], [], [], {})
+        return RunRecord(path, "unreadable", "nested too deeply")
 
 
 def _read(path: Path) -> RunRecord:
-    settings = dict(_flatten(yaml.load(_text_of(path, _CONFIG), Loader=_SAFE_LOADER)))
-    for option, field in option_fields(TrainConfig):
-        if field.metadata["before"] != MISSING:
-            settings.setdefault(option, field.metadata["before"])
-    first_seed = int(settings.get("seed", 0))
+    options = _options_of(path)
     summary = json.loads(_text_of(path, SUMMARY)) if (path / SUMMARY).exists() else None
-    lines = []
-    if (path / METRICS).exists():
-        for text in _text_of(path, METRICS).splitlines(keepends=True):
-            if text.endswith("\n"):  # else it is just being written
-                lines.append({"seed": first_seed} | _checked_line(json.loads(text)))
-    tested = [line for line in lines if line.get("test_accuracy") is not None]
-    final = [line for line in tested if line["iteration"] == tested[-1]["iteration"]]
+    lines = _lines_of(path, first_seed=int(options.get("seed") or 0))
+    tests = [line for line in lines if any(line.get(m.name) is not None for m in TEST_METRICS)]
     status, reason = _status_of(path, summary)
     samples = sorted((path / "samples").glob("iteration_*.png"))
     return RunRecord(
         path=path,
         status=status,
         reason=reason,
-        settings=settings,
+        options=options,
         data_set=None if summary is None else _text(summary.get("data", {}).get("name")),
         lines=lines,
-        final=final,
+        final=[line for line in tests if line["iteration"] == tests[-1]["iteration"]],
         samples=[sample for sample in samples if not sample.is_symlink()],
         versions=_versions_of(summary or {}),
     )
+
+
+def _options_of(path: Path) -> dict[str, OptionValue]:
+    """Read a run's options by the names and values that they have today.
+
+    This is where the names and values of earlier versions are translated; the rest of a report
+    knows today's alone.
+    """
+    options = dict(_flatten(yaml.load(_text_of(path, _CONFIG), Loader=_SAFE_LOADER)))
+    for option, field in option_fields(TrainConfig):
+        if field.metadata["before"] != MISSING:
+            options.setdefault(option, field.metadata["before"])
+    return options
+
+
+def _lines_of(path: Path, first_seed: int) -> list[MetricsLine]:
+    """Read a run's metrics lines; those of a version before `n_seeds` name no seed."""
+    if not (path / METRICS).exists():
+        return []
+    return [
+        _checked_line({"seed": first_seed} | json.loads(text))
+        for text in _text_of(path, METRICS).splitlines(keepends=True)
+        if text.endswith("\n")  # else it is just being written
+    ]
 
 
 def _status_of(path: Path, summary: Mapping[str, Any] | None) -> tuple[str, str | None]:
@@ -117,7 +146,7 @@ def _status_of(path: Path, summary: Mapping[str, Any] | None) -> tuple[str, str 
         return str(summary["status"]), _text(summary.get("reason"))
     if _is_locked(path / LOCK):
         return "running", None
-    return "unfinished", "ended without a summary, as by a kill; the same command goes on with it"
+    return "unfinished", "ended without a summary, as after a kill; the same command resumes it"
 
 
 def _is_locked(path: Path) -> bool:
@@ -139,7 +168,11 @@ def _versions_of(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text_of(path: Path, name: str | Path) -> str:
-    """Read a file of a run, unless a link leads out of the run or it is not one to be read."""
+    """Read a file of a run.
+
+    Raises:
+        ValueError: if a link leads out of the run, or it is no file or one too large.
+    """
     file = path / name
     if not os.path.realpath(file).startswith(os.path.realpath(path) + os.sep):
         raise ValueError(f"{name} is a link that leads out of the run directory")
@@ -150,17 +183,22 @@ def _text_of(path: Path, name: str | Path) -> str:
     return file.read_text()
 
 
-def _checked_line(line: Any) -> dict[str, Any]:
-    """Check that a metrics line holds nothing but numbers under names."""
-    if not isinstance(line, dict) or not isinstance(line.get("iteration"), int):
+def _checked_line(line: dict[str, object]) -> MetricsLine:
+    """Check that a metrics line holds finite numbers alone, and a whole iteration and seed."""
+    numbers = {name: value for name, value in line.items() if value is None or is_number(value)}
+    are_finite = all(value is None or math.isfinite(value) for value in numbers.values())
+    are_whole = all(type(line.get(name)) is int for name in ("iteration", "seed"))
+    if len(numbers) < len(line) or not are_finite or not are_whole:
         raise ValueError(f"{METRICS} has a line that is not a run's")
-    for value in line.values():
-        if value is not None and not isinstance(value, int | float):
-            raise ValueError(f"{METRICS} has a line that is not a run's")
-    return line
+    return numbers
 
 
-def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
     if not isinstance(tree, dict):
         raise ValueError(f"{_CONFIG} is not a config")
     for name, value in tree.items():
@@ -170,18 +208,20 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         elif isinstance(value, dict | list):
             yield path, json.dumps(value, sort_keys=True, default=str)
         else:
-            yield path, _number_if_one(value)
+            yield path, _option_value(value)
 
 
-def _number_if_one(value: Any) -> Any:
-    """Make 1e-3 a number, which YAML 1.1 takes for text."""
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return value
-        return number if math.isfinite(number) else value
-    return value
+def _option_value(value: object) -> OptionValue:
+    """Make 1e-3 a number, which YAML 1.1 takes for text, and text of what is not an option's."""
+    if value is None or isinstance(value, bool):
+        return value
+    try:
+        number = float(str(value))
+    except ValueError:
+        return str(value)
+    if not math.isfinite(number):
+        return str(value)
+    return value if isinstance(value, int) else number
 
 
 def _text(value: Any) -> str | None:

@@ -1,0 +1,253 @@
+"""Reports of runs that are written by hand: what is read, what is compared, and in which units."""
+
+import csv
+import dataclasses
+import json
+import pkgutil
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import bpc_cli.reporting
+from bpc_cli.evaluation.metrics import METRICS
+from bpc_cli.report import report
+from bpc_cli.reporting.configurations import Comparison, compare
+from bpc_cli.reporting.figures import curve_of, draw_learning_curves, draw_trade_off
+from bpc_cli.reporting.reader import find_runs, read_run
+
+TOP_2 = dataclasses.replace(METRICS["test_accuracy"], name="top_2", title="top-2 accuracy")
+
+
+def write_run(
+    path: Path, weight: float = 0.01, seeds: tuple[int, ...] = (0, 1), label_loss: str = "squared"
+) -> Path:
+    """Write a finished run of four iterations, tested at the second and the fourth."""
+    (path / ".hydra").mkdir(parents=True)
+    config = {
+        "seed": seeds[0],
+        "n_seeds": len(seeds),
+        "n_train_iters": 4,
+        "forward_energy_weight": weight,
+        "model": {"width": 32, "label_loss": label_loss},
+    }
+    (path / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+    (path / "summary.json").write_text(
+        json.dumps({"status": "finished", "reason": None, "data": {"name": "digits"}})
+    )
+    lines = [
+        {
+            "iteration": iteration,
+            "epoch": 0,
+            "seed": seed,
+            "seconds": 1.0,
+            "gen_loss": (seed + 1) / iteration,
+            "amort_loss": 0.5 / iteration,
+            "test_accuracy": 60.0 + seed - weight if iteration % 2 == 0 else None,
+            "generation_error": 0.2 + weight if iteration % 2 == 0 else None,
+        }
+        for iteration in range(1, 5)
+        for seed in seeds
+    ]
+    write_lines(path, lines)
+    return path
+
+
+def write_lines(run: Path, lines: list[dict]) -> None:
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def lines_in(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def compared(*runs: Path) -> Comparison:
+    return compare([read_run(run) for run in runs])
+
+
+def reported(runs: Path, output: Path) -> tuple[str, list[dict[str, str]]]:
+    """Make a report, and return its page and the rows of its results.csv."""
+    report([runs], output)
+    with (output / "results.csv").open(newline="") as file:
+        return unescape((output / "index.html").read_text()), list(csv.DictReader(file))
+
+
+def headings(page: str) -> list[str]:
+    return [cell.split("</button>")[0] for cell in page.split("<button>")[1:]]
+
+
+def test_columns_are_the_compared_metrics_that_runs_have_a_tests_first(tmp_path):
+    write_run(tmp_path / "runs" / "0")
+    page, rows = reported(tmp_path / "runs", tmp_path / "report")
+    assert headings(page) == [
+        "data set",
+        "forward_energy_weight",
+        "seeds",
+        "test accuracy (%)",
+        "generation error (RMSE, pixels in [0, 1])",
+        "generator's loss (½ MSE)",
+        "amortiser's loss (½ MSE)",
+    ]
+    assert [row["test_accuracy"] for row in rows] == ["59.99", "60.99"]
+    assert "top_2" not in rows[0]
+
+
+def test_a_metric_that_is_new_in_the_table_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "top_2", TOP_2)
+    for number, (weight, top_2) in enumerate([(1.0, 81.25), (0.01, 93.75)]):
+        run = write_run(tmp_path / "runs" / str(number), weight)
+        write_lines(
+            run,
+            [line | {"top_2": line["test_accuracy"] and top_2} for line in lines_in(run)],
+        )
+    page, rows = reported(tmp_path / "runs", tmp_path / "report")
+    assert "top-2 accuracy (%)" in headings(page)
+    assert "★ 93.75 ± 0.00" in page
+    assert "81.25 ± 0.00" in page and "★ 81.25" not in page
+    assert [row["top_2"] for row in rows] == ["81.25", "81.25", "93.75", "93.75"]
+    comparison = compare([read_run(path) for path in find_runs([tmp_path / "runs"])])
+    for figure in (
+        draw_trade_off(comparison),
+        draw_learning_curves(comparison, comparison.configurations),
+    ):
+        assert figure is not None
+        assert "top-2 accuracy (%)" in [axes.get_ylabel() for axes in figure.axes]
+
+
+def test_the_best_is_the_lowest_where_lower_is_better(tmp_path):
+    comparison = compared(write_run(tmp_path / "0", 1.0), write_run(tmp_path / "1", 0.01))
+    best = comparison.best("digits", METRICS["generation_error"])
+    assert best is not None and best.options == {"forward_energy_weight": 0.01}
+    assert comparison.best("digits", METRICS["gen_loss"]) is None  # neither direction is better
+    assert comparison.best("mnist", METRICS["test_accuracy"]) is None
+
+
+@pytest.mark.parametrize(
+    ("label_losses", "unit"),
+    [
+        (("squared",), "½ MSE"),
+        (("cross_entropy",), "nats"),
+        (("squared", "cross_entropy"), "½ MSE or nats"),
+    ],
+)
+def test_a_loss_in_nats_is_labelled_so(label_losses, unit, tmp_path):
+    for label_loss in label_losses:
+        write_run(tmp_path / "runs" / label_loss, label_loss=label_loss)
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    assert f"amortiser's loss ({unit})" in headings(page)
+    comparison = compare([read_run(path) for path in find_runs([tmp_path / "runs"])])
+    figure = draw_learning_curves(comparison, comparison.configurations)
+    assert figure is not None
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "test accuracy (%)",
+        "generation error (RMSE, pixels in [0, 1])",
+        "generator's loss (½ MSE)",
+        f"amortiser's loss ({unit})",
+    ]
+
+
+def test_a_trade_off_shows_each_metric_that_has_a_direction(tmp_path):
+    comparison = compared(write_run(tmp_path / "0", 1.0), write_run(tmp_path / "1", 0.01))
+    figure = draw_trade_off(comparison)
+    assert figure is not None
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "test accuracy (%)",
+        "generation error (RMSE, pixels in [0, 1])",
+    ]
+    for axes, means in zip(figure.axes, ([59.5, 60.49], [1.2, 0.21]), strict=True):
+        line = axes.containers[0].lines[0]
+        np.testing.assert_allclose(np.asarray(line.get_xdata(), float), [1.0, 0.01])
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), means)
+
+
+def test_a_curve_is_the_mean_and_the_range_of_seeds(tmp_path):
+    (configuration,) = compared(write_run(tmp_path / "0", seeds=(0, 2))).configurations
+    curve = curve_of(configuration, METRICS["gen_loss"])
+    assert curve is not None
+    iterations = np.arange(1, 5)
+    np.testing.assert_allclose(curve.iterations, iterations)
+    np.testing.assert_allclose(curve.mean, 2 / iterations)
+    np.testing.assert_allclose(curve.low, 1 / iterations)
+    np.testing.assert_allclose(curve.high, 3 / iterations)
+
+
+def test_curves_of_data_sets_have_names_of_their_own(tmp_path):
+    runs = [write_run(tmp_path / name) for name in ("0", "1")]
+    summary = runs[1] / "summary.json"
+    summary.write_text(summary.read_text().replace("digits", "mnist"))
+    comparison = compared(*runs)
+    figure = draw_learning_curves(comparison, comparison.configurations)
+    assert figure is not None
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "digits: forward_energy_weight=0.01",
+        "mnist: forward_energy_weight=0.01",
+    ]
+
+
+def test_what_an_earlier_report_drew_is_not_shown_again(tmp_path):
+    write_run(tmp_path / "runs" / "0")
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    assert "<h2>Trade-off</h2>" in page
+    (tmp_path / "runs" / "0" / "summary.json").unlink()
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    assert "1 runs (1 unfinished); 0 configurations" in page
+    assert "<h2>Trade-off</h2>" not in page
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"iteration": 4, "seed": null, "test_accuracy": 50.0}',
+        '{"iteration": 4, "seed": 0.5, "test_accuracy": 50.0}',
+        '{"iteration": true, "seed": 0, "test_accuracy": 50.0}',
+        '{"iteration": 4, "seed": 0, "test_accuracy": NaN}',
+        '{"iteration": 4, "seed": 0, "test_accuracy": 1' + 400 * "0" + "}",
+        "[]",
+    ],
+)
+def test_a_line_that_no_run_writes_makes_a_run_unreadable(line, tmp_path):
+    run = write_run(tmp_path / "0")
+    (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text() + line + "\n")
+    assert read_run(run).status == "unreadable"
+
+
+@pytest.mark.parametrize("value", ["2020-01-01", ".inf", "1" + 400 * "0", "!!binary aGk="])
+def test_an_options_value_that_no_option_has_is_text(value, tmp_path):
+    runs = tmp_path / "runs"
+    config = write_run(runs / "0") / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("width: 32", f"width: {value}"))
+    write_run(runs / "1")
+    assert isinstance(read_run(runs / "0").options["model.width"], str)
+    page, _ = reported(runs, tmp_path / "report")
+    assert "2 configurations" in page
+
+
+def test_an_option_that_an_earlier_version_lacked_has_the_value_it_stood_for(tmp_path):
+    run = write_run(tmp_path / "0")
+    config = run / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("  label_loss: squared\n", ""))
+    assert read_run(run).options["model.label_loss"] == "squared"
+    assert len(compared(run, write_run(tmp_path / "1", seeds=(2,))).configurations) == 1
+
+
+def test_style_and_script_are_in_the_page(tmp_path):
+    write_run(tmp_path / "runs" / "0")
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    folder = Path(bpc_cli.reporting.__path__[0])
+    assert (folder / "page.css").read_text() in page
+    assert (folder / "page.js").read_text() in page
+    assert r'content: " \2195"' in page
+
+
+def test_a_report_needs_no_jax():
+    modules = [module.name for module in pkgutil.iter_modules(bpc_cli.reporting.__path__)]
+    assert {"configurations", "figures", "page", "reader"} <= set(modules)
+    imports = ", ".join(f"bpc_cli.reporting.{name}" for name in modules)
+    program = (
+        f"import sys, bpc_cli.report, bpc_cli.plots, {imports}; assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
