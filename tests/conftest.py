@@ -1,15 +1,30 @@
-"""What several test files need: the real commands, the archives, float64."""
+"""What several test files need: the real commands, runs to share, the archives, float64."""
 
+import contextlib
+import fcntl
+import importlib
 import json
+import logging
 import os
+import select
+import shutil
 import subprocess
 import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
+COMMANDS = {
+    "bpc-train": "bpc_cli.train",
+    "bpc-eval": "bpc_cli.evaluate",
+    "bpc-report": "bpc_cli.report",
+}
+Done = subprocess.CompletedProcess[str]
 
 
 def pytest_addoption(parser):
@@ -58,14 +73,18 @@ def environment(tmp_path, tmp_path_factory) -> dict[str, str]:
     return environment_in(tmp_path, tmp_path_factory)
 
 
-@pytest.fixture
-def command(tmp_path, environment):
-    """Run a command of ours in an empty directory."""
+def program_path(program: str) -> str:
+    """Where the script of a command of ours is."""
+    return str(Path(sys.executable).with_name(program))
 
-    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        program, *rest = arguments
+
+@pytest.fixture
+def own_process(tmp_path, environment):
+    """Run a command of ours in an empty directory, in a process of its own."""
+
+    def run(program: str, *arguments: str, **more: str) -> Done:
         return subprocess.run(
-            [str(Path(sys.executable).with_name(program)), *rest],
+            [program_path(program), *arguments],
             cwd=tmp_path,
             env=environment | more,
             capture_output=True,
@@ -86,7 +105,7 @@ def started(tmp_path, environment):
         program, *rest = arguments
         processes.append(
             subprocess.Popen(
-                [str(Path(sys.executable).with_name(program)), *rest],
+                [program_path(program), *rest],
                 cwd=tmp_path,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -103,43 +122,155 @@ def started(tmp_path, environment):
         process.communicate()
 
 
-SERVER = """
-import contextlib, io, json, os, sys
-from bpc_cli.train import main
-requests, answers = sys.stdin, sys.stdout
-for request in requests:
-    sys.argv = ["bpc-train", *json.loads(request)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+def serve() -> None:
+    """Run commands one after another: a request is a line of JSON, and so is its answer."""
+    answers = os.fdopen(os.dup(1), "w")
+    home = os.getcwd()
+    for program in COMMANDS.values():
+        importlib.import_module(program)
+    for request in sys.stdin:
+        arguments, directory, environment = json.loads(request)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(directory)
+        with captured() as outputs:
+            code = exit_code_of(*arguments)
+        os.chdir(home)
+        print(json.dumps([code, *outputs]), file=answers, flush=True)
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[list[str]]:
+    """Collect what a `with` block writes to both outputs, by whatever way it writes."""
+    outputs: list[str] = []
+    kept = [os.dup(1), os.dup(2)]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
         try:
-            main()
-        except SystemExit as error:
-            code = error.code
-    os.environ.pop("HYDRA_FULL_ERROR", None)  # which a command sets for itself
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), file=answers, flush=True)
-"""
+            yield outputs
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in enumerate(kept, 1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            for file in (out, err):
+                file.seek(0)
+                outputs.append(file.read().decode())
 
 
-@pytest.fixture(scope="module")
-def bpc_train(tmp_path_factory):
-    """Run `bpc-train` again and again in one process, in an empty directory.
+def exit_code_of(program: str, *arguments: str) -> int:
+    """Run a command in this process, and leave nothing of it behind but what is compiled."""
+    sys.argv = [program_path(program), *arguments]
+    try:
+        importlib.import_module(COMMANDS[program]).main()
+    except SystemExit as error:
+        return error.code or 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+    finally:
+        logging.shutdown()
+        logging.root.handlers.clear()  # they would keep a run's log open
+    return 0
+
+
+class Server:
+    """A process that runs our commands one after another, in place of a process for each.
+
+    A start of Python and JAX takes longer than most commands do, and compiled functions are kept.
+
+    Args:
+        environment: the environment that it starts in.
+    """
+
+    def __init__(self, environment: dict[str, str]):
+        self._environment = environment | {"PYTHONPATH": str(Path(__file__).parent)}
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: tuple[str, ...], cwd: Path, environment: dict[str, str]) -> Done:
+        """Run a command as `subprocess.run` would; fail if that takes the server with it."""
+        if self._process is None:
+            self._process = self._started()
+        print(json.dumps([arguments, str(cwd), environment]), file=self._process.stdin, flush=True)
+        ready, _, _ = select.select([self._process.stdout], [], [], 300)
+        answer = self._process.stdout.readline() if ready else ""
+        if not answer:
+            self.close(kill=True)
+            ending = "ended the server" if ready else "took longer than 300 s"
+            pytest.fail(f"{' '.join(arguments)} {ending}")
+        return Done(arguments, *json.loads(answer))
+
+    def close(self, kill: bool = False) -> None:
+        """End the process; the next command starts another."""
+        if self._process is not None:
+            if kill:
+                self._process.kill()
+            self._process.communicate(timeout=60)
+            self._process = None
+
+    def _started(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", "import conftest; conftest.serve()"],
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for pytest, and its end is the server's
+        )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """The process that runs most commands of this worker's tests."""
+    server = Server(environment_in(tmp_path_factory.mktemp("server"), tmp_path_factory))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def command(tmp_path, environment, server):
+    """Run a command of ours in an empty directory."""
+
+    def run(*arguments: str, **more: str) -> Done:
+        return server.run(arguments, tmp_path, environment | more)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bpc_train(server, tmp_path_factory):
+    """Run `bpc-train` in an empty directory, for fixtures that serve several tests.
 
     The function returns exit code, output, error output, and what is left in the directory.
     """
-    directory = tmp_path_factory.mktemp("bpc-train")
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        cwd=directory,
-        env=environment_in(directory, tmp_path_factory),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
     def run(*arguments: str) -> tuple[int, str, str, list[str]]:
-        print(json.dumps(arguments), file=process.stdin, flush=True)
-        return *json.loads(process.stdout.readline()), os.listdir(directory)
+        directory = tmp_path_factory.mktemp("bpc-train")
+        environment = environment_in(directory, tmp_path_factory)
+        done = server.run(("bpc-train", *arguments), directory, environment)
+        return done.returncode, done.stdout, done.stderr, os.listdir(directory)
 
-    yield run
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Let whichever of pytest's processes comes first make a folder, for tests of all to read."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # that of all workers
+
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        folder = shared / f"made-{name}"
+        with (shared / f"made-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                making = shared / f"making-{name}"
+                shutil.rmtree(making, ignore_errors=True)
+                make(making)
+                making.rename(folder)
+        return folder
+
+    return folder_of

@@ -99,11 +99,11 @@ def leveldb_records(content):
 
 
 @pytest.mark.slow
-def test_weights_and_biases_works_offline(command, tmp_path):
+def test_weights_and_biases_works_offline(own_process, tmp_path):
     pytest.importorskip("wandb", reason="the extra wandb")
     from wandb.proto.wandb_internal_pb2 import Record
 
-    done = command("bpc-train", *SMALL, "logger=wandb", "hydra.run.dir=run")
+    done = own_process("bpc-train", *SMALL, "logger=wandb", "hydra.run.dir=run")
     assert (done.returncode, done.stderr) == (0, "")
     (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     logged = {}

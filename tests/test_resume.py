@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from run_files import lines_of, status_of
+from conftest import environment_in
+from run_files import lines_of, status_of, summary_of
 
 from bpc_cli.runs.checkpoint import read_checkpoint
 
@@ -25,12 +26,15 @@ STOPPING = "saving and stopping; a second signal stops at once"
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory) -> tuple[Path, float]:
-    """A run of SMALL that nothing has disturbed, and how many seconds it took."""
-    directory = tmp_path_factory.mktemp("uninterrupted") / "run"
-    began = time.monotonic()
-    subprocess.run([PROGRAM, *SMALL, f"hydra.run.dir={directory}"], check=True, timeout=300)
-    return directory, time.monotonic() - began
+def uninterrupted(made_once, tmp_path_factory) -> Path:
+    """A run of SMALL that nothing has disturbed, by a process of its own."""
+
+    def make(run: Path) -> None:
+        environment = environment_in(run, tmp_path_factory)
+        arguments = [PROGRAM, *SMALL, f"hydra.run.dir={run}"]
+        subprocess.run(arguments, env=environment, check=True, timeout=300)
+
+    return made_once("uninterrupted", make)
 
 
 def content_of(folder: Path) -> dict[Path, bytes]:
@@ -80,8 +84,8 @@ def moment_of(kill: int, run: Path, seconds: float):
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
     kill, started, command, tmp_path, uninterrupted
 ):
-    expected, seconds = uninterrupted
     run = tmp_path / "run"
+    seconds = summary_of(uninterrupted)["seconds"]["total"]
     killed = False
     while not killed:  # a random moment may come after the end
         shutil.rmtree(run, ignore_errors=True)
@@ -92,7 +96,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
         killed = process.returncode == -signal.SIGKILL
     done = command("bpc-train", *SMALL, "hydra.run.dir=run")
     assert (done.returncode, done.stderr) == (0, "")
-    assert_same_run(run, expected)
+    assert_same_run(run, uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,7 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(
     done = command("bpc-train", *SMALL, "hydra.run.dir=run")
     resumed = f"resumed from {run}/checkpoints/last.ckpt after iteration {saved}"
     assert done.stdout.splitlines()[0] == resumed
-    assert_same_run(run, uninterrupted[0])
+    assert_same_run(run, uninterrupted)
 
 
 def test_a_second_signal_stops_at_once_and_loses_nothing_saved(started, tmp_path):
@@ -167,7 +171,7 @@ def test_a_second_process_is_refused_and_names_the_first(started, command, tmp_p
 
 
 def test_another_run_is_gone_on_with_in_a_new_directory(command, tmp_path, uninterrupted):
-    expected, _ = uninterrupted
+    expected = uninterrupted
     first = [word for word in SMALL if "n_train_iters" not in word]
     done = command("bpc-train", *first, "n_train_iters=120", "hydra.run.dir=first")
     assert done.returncode == 0, done.stderr
@@ -197,7 +201,7 @@ def copy_of(expected: Path, tmp_path: Path) -> Path:
 
 
 def test_a_damaged_last_checkpoint_falls_back_with_a_warning(command, tmp_path, uninterrupted):
-    run = copy_of(uninterrupted[0], tmp_path)
+    run = copy_of(uninterrupted, tmp_path)
     for name in ("last", "best", "iteration_0000400"):
         path = run / "checkpoints" / f"{name}.ckpt"
         path.write_bytes(path.read_bytes()[:-7])
@@ -209,21 +213,21 @@ def test_a_damaged_last_checkpoint_falls_back_with_a_warning(command, tmp_path, 
     warning, resumed, *_ = done.stdout.splitlines()
     assert warning.startswith("WARNING: ") and "this is previous.ckpt, of iteration 390" in warning
     assert resumed.endswith("previous.ckpt after iteration 390")
-    assert_same_run(run, uninterrupted[0])
+    assert_same_run(run, uninterrupted)
 
 
 def test_metrics_lines_after_the_checkpoint_are_cut_off(command, tmp_path, uninterrupted):
-    run = copy_of(uninterrupted[0], tmp_path)
+    run = copy_of(uninterrupted, tmp_path)
     for name in ("last", "best", "iteration_0000400"):
         (run / "checkpoints" / f"{name}.ckpt").unlink(missing_ok=True)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 401, "gen_l')
     assert command("bpc-train", *SMALL, "hydra.run.dir=run").returncode == 0
-    assert_same_run(run, uninterrupted[0])
+    assert_same_run(run, uninterrupted)
 
 
 def test_lost_metrics_lines_are_noticed(command, tmp_path, uninterrupted):
-    run = copy_of(uninterrupted[0], tmp_path)
+    run = copy_of(uninterrupted, tmp_path)
     content = (run / "metrics.jsonl").read_bytes()
     (run / "metrics.jsonl").write_bytes(content[:-300])
     done = command("bpc-train", *SMALL, "hydra.run.dir=run")
@@ -253,7 +257,7 @@ def test_a_schedule_over_the_run_fixes_its_length(command, tmp_path):
 
 def test_going_on_from_before_the_best_forgets_it(command, tmp_path, uninterrupted):
     """An earlier checkpoint's run has another best than the run that it was taken from."""
-    run = uninterrupted[0]
+    run = uninterrupted
     early = run / "checkpoints" / "iteration_0000100.ckpt"
     done = command("bpc-train", *SMALL, f"resume={early}", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
@@ -265,7 +269,7 @@ def test_going_on_from_before_the_best_forgets_it(command, tmp_path, uninterrupt
 
 
 def test_a_link_out_of_a_run_directory_is_refused(command, tmp_path, uninterrupted):
-    run = copy_of(uninterrupted[0], tmp_path)
+    run = copy_of(uninterrupted, tmp_path)
     precious = tmp_path / "precious"
     precious.write_bytes((run / "metrics.jsonl").read_bytes() * 2)
     (run / "metrics.jsonl").unlink()
@@ -314,7 +318,7 @@ def test_a_full_disk_stops_a_run_with_one_line_and_it_goes_on(
     subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
     done = command("bpc-train", *SMALL, "hydra.run.dir=disk/run")
     assert done.returncode == 0, done.stderr
-    assert_same_run(small_disk / "run", uninterrupted[0])
+    assert_same_run(small_disk / "run", uninterrupted)
 
 
 def test_a_limit_on_file_size_stops_a_run_with_one_line(environment, tmp_path):

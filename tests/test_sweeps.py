@@ -34,13 +34,14 @@ def assert_close(lines: list[dict], expected: list[dict]) -> None:
 
 
 @pytest.fixture(scope="session")
-def three_seeds(tmp_path_factory) -> Path:
+def three_seeds(made_once, bpc_train) -> Path:
     """A run of seeds 4, 5 and 6 together."""
-    directory = tmp_path_factory.mktemp("seeds") / "run"
-    program = Path(sys.executable).with_name("bpc-train")
-    arguments = [*SMALL, "seed=4", "n_seeds=3", f"hydra.run.dir={directory}"]
-    subprocess.run([program, *arguments], check=True, timeout=300)
-    return directory
+
+    def make(run: Path) -> None:
+        code, _, err, _ = bpc_train(*SMALL, "seed=4", "n_seeds=3", f"hydra.run.dir={run}")
+        assert (code, err) == (0, "")
+
+    return made_once("three-seeds", make)
 
 
 def test_each_of_several_seeds_is_the_run_of_that_seed(three_seeds, bpc_train, tmp_path):
@@ -97,13 +98,12 @@ def test_several_seeds_go_on_to_the_bit(three_seeds, bpc_train, tmp_path):
 SWEEP = ("forward_energy_weight=1,1e-3", "model.depth=2,3", "seed=0,1")
 
 
-@pytest.fixture(scope="session")
-def basic_sweep(tmp_path_factory) -> Path:
+@pytest.fixture
+def basic_sweep(bpc_train, tmp_path) -> Path:
     """A sweep by Hydra's basic launcher."""
-    directory = tmp_path_factory.mktemp("basic") / "sweep"
-    program = Path(sys.executable).with_name("bpc-train")
-    arguments = ["-m", *SMALL, *SWEEP, f"hydra.sweep.dir={directory}"]
-    subprocess.run([program, *arguments], check=True, timeout=300)
+    directory = tmp_path / "basic"
+    code, _, err, _ = bpc_train("-m", *SMALL, *SWEEP, f"hydra.sweep.dir={directory}")
+    assert (code, err) == (0, "")
     return directory
 
 
@@ -183,9 +183,9 @@ def test_on_divergence_stop_ends_those_that_train_together(command, tmp_path):
     assert statuses == {"0": "interrupted", "2": "diverged"}
 
 
-def test_joblib_runs_jobs_in_processes_and_tells_of_all(command, tmp_path):
+def test_joblib_runs_jobs_in_processes_and_tells_of_all(own_process, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra sweep")
-    done = command(
+    done = own_process(
         *("bpc-train", "-m", *SMALL, "batch_size=8,0,16,-1"),
         *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"),
     )
@@ -199,9 +199,9 @@ def test_joblib_runs_jobs_in_processes_and_tells_of_all(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_job_that_is_timed_out_goes_on_by_itself(command, tmp_path):
+def test_a_cluster_job_that_is_timed_out_goes_on_by_itself(own_process, tmp_path):
     pytest.importorskip("submitit", reason="the extra sweep")
-    done = command(
+    done = own_process(
         *("bpc-train", "-m", "data=digits", "model.width=64", "n_train_iters=1000000"),
         *("test_every=500000", "log_every=1000", "forward_energy_weight=1"),
         *("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=1"),
