@@ -9,10 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-QUICK = ("data=digits", "n_train_iters=30", "test_every=20")
+from bpc_cli.errors import UserError
+from bpc_cli.options.check import check_config
+from bpc_cli.options.evaluation_schema import register_schemas
+from bpc_cli.options.schema import TrainConfig
+
+# One program with what other files train, which is compiled once.
+QUICK = ("data=digits", "model.width=32", "n_train_iters=25", "test_every=10")
 
 
 @pytest.fixture(scope="session")
@@ -55,21 +63,21 @@ def test_a_run_leaves_its_directory(own_process, tmp_path):
         "previous.ckpt",
     ]
     grids = list((run / "samples").iterdir())
-    assert [grid.name for grid in grids] == ["iteration_0000030.png"]  # save_samples keeps all
+    assert [grid.name for grid in grids] == ["iteration_0000025.png"]  # save_samples keeps all
     for picture in [run / "curves.png", *grids]:
         with Image.open(picture) as image:
             image.verify()
 
     metrics = lines_of(run / "metrics.jsonl")
-    assert [line["iteration"] for line in metrics] == list(range(1, 31))
+    assert [line["iteration"] for line in metrics] == list(range(1, 26))
     tested = {line["iteration"]: line for line in metrics if line["test_accuracy"] is not None}
-    assert list(tested) == [20, 30]
+    assert list(tested) == [10, 20, 25]
     assert metrics[22]["epoch"] == 1  # 1437 // 64 batches are an epoch
 
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "finished"
     assert summary["data"]["name"] == "digits"
-    assert summary["final"] == tested[30]
+    assert summary["final"] == tested[25]
     best = max(tested.values(), key=lambda line: line["test_accuracy"])
     assert summary["best"]["test_accuracy"] == best["test_accuracy"]
     assert summary["peak_memory_mib"] > 50
@@ -86,9 +94,9 @@ def test_a_run_leaves_its_directory(own_process, tmp_path):
     assert done.stderr == ""
     assert "\r" not in done.stdout and "\x1b" not in done.stdout
     expected = (
-        f"Iter 20, gen loss={tested[20]['gen_loss']:.6f}, "
-        f"amort loss={tested[20]['amort_loss']:.6f}, "
-        f"avg amort test accuracy={tested[20]['test_accuracy']:.2f}"
+        f"Iter 10, gen loss={tested[10]['gen_loss']:.6f}, "
+        f"amort loss={tested[10]['amort_loss']:.6f}, "
+        f"avg amort test accuracy={tested[10]['test_accuracy']:.2f}"
     )
     assert done.stdout.splitlines()[0] == expected
 
@@ -105,7 +113,7 @@ def test_a_seed_fixes_everything(command, tmp_path, trained):
 
 
 def test_auto_warns_first_and_last_when_it_falls_back(command):
-    done = command("bpc-train", "n_train_iters=2", https_proxy="http://127.0.0.1:9")
+    done = command("bpc-train", *QUICK[1:], https_proxy="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.splitlines()
     assert first == last
@@ -114,9 +122,9 @@ def test_auto_warns_first_and_last_when_it_falls_back(command):
 
 
 def test_epochs_replace_iterations(command, tmp_path):
-    done = command("bpc-train", "data=digits", "n_epochs=2", "batch_size=700", "hydra.run.dir=run")
+    done = command("bpc-train", *QUICK, "n_epochs=2", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
-    assert len(lines_of(tmp_path / "run" / "metrics.jsonl")) == 4
+    assert len(lines_of(tmp_path / "run" / "metrics.jsonl")) == 2 * (1437 // 64)
 
 
 def test_every_option_reaches_the_run(command, tmp_path):
@@ -139,19 +147,19 @@ def test_every_option_reaches_the_run(command, tmp_path):
 def test_a_sweep_runs_every_point_and_lists_what_failed(command, tmp_path):
     done = command(
         "bpc-train",
-        *("data=digits", "n_train_iters=2", "batch_size=8,0,16", "-m"),
+        *(*QUICK, "log_every=1,0,5", "-m"),
         "hydra.sweep.dir=sweep",
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "bpc-train: batch_size must be at least 1, not 0",
-        "bpc-train: 1 of 3 jobs failed: sweep/1: batch_size must be at least 1, not 0",
+        "bpc-train: log_every must be at least 1, not 0",
+        "bpc-train: 1 of 3 jobs failed: sweep/1: log_every must be at least 1, not 0",
     ]
     for job in ("0", "2"):
         summary = json.loads((tmp_path / "sweep" / job / "summary.json").read_text())
         assert summary["status"] == "finished"
     left = json.loads((tmp_path / "sweep" / "1" / "summary.json").read_text())
-    assert left == {"status": "failed", "reason": "batch_size must be at least 1, not 0"}
+    assert left == {"status": "failed", "reason": "log_every must be at least 1, not 0"}
 
 
 def test_eval_reports_the_runs_own_figures(command, tmp_path, trained):
@@ -236,18 +244,10 @@ WRONG = [
     ("algorithm=bp inference.n_steps=3", "algorithm=bp has no activities to infer"),
     ("algorithm=bp inference.start=zeros", "algorithm=bp has no activities to infer"),
     ("algorithm=bp data.label_fraction=0.1", "algorithm=bp learns from labels alone"),
-    ("data.label_fraction=0.5 model.label_loss=cross_entropy", "has no cross-entropy"),
     ("algorithm=discpc data.label_fraction=0", "it would learn nothing"),
-    ("data.label_fraction=1.5", "data.label_fraction must be at most 1"),
-    ("inference.label_decay=1", "the prior of labels that are free in training"),
     ("data.n_train=1437 data.n_validation=1", "more than the 1437 training images of digits"),
-    ("model.parameterisation=mup", "did you mean mupc?"),
     ("algorithm=genpc forward_energy_weight=0", "genpc would learn nothing"),
     ("algorithm=discpc backward_energy_weight=0", "discpc would learn nothing"),
-    ("inference.forward_layer_weights=[1]", "must have model.depth = 2 numbers, not 1"),
-    ("inference.backward_layer_weights=[1,-1]", "must be at least 0, and finite"),
-    ("n_seeds=0", "n_seeds must be at least 1"),
-    ("seed=4294967295 n_seeds=2", "seed + n_seeds must be at most 4294967296"),
     ("logger=tensorbord", "unknown logger 'tensorbord'; did you mean tensorboard"),
     ("foo", "missing EQUAL"),
     ("=1", "must be a string"),
@@ -259,33 +259,15 @@ WRONG = [
     ("batch_size=abc", "batch_size: Value 'abc' of type 'str' could not be converted to Integer"),
     ("batch_size=0", "batch_size must be at least 1, not 0"),
     ("batch_size=1438", "batch_size must be at most 1437, the size of the training set"),
-    ("n_train_iters=0", "n_train_iters must be at least 1"),
-    ("n_epochs=0", "n_epochs must be at least 1"),
-    ("test_every=0", "test_every must be at least 1"),
-    ("seed=-1", "seed must be at least 0"),
-    ("seed=4294967296", "seed must be at most 4294967295"),
-    ("optim.param_lr=-1", "optim.param_lr must be at least 0"),
     ("optim.param_lr=nan", "optim.param_lr must be a finite number"),
     ("optim.activity_lr=inf", "optim.activity_lr must be a finite number"),
-    ("model.depth=0", "model.depth must be at least 1"),
     ("model.depth=null", "model.depth"),
-    ("inference.n_steps=-1", "inference.n_steps must be at least 0"),
-    ("forward_energy_weight=-1", "forward_energy_weight must be at least 0"),
-    ("forward_energy_weight=0 backward_energy_weight=0", "nothing would be learnt"),
-    ("checkpoint_every=0", "checkpoint_every must be a number of iterations (100) or of seconds"),
-    ("checkpoint_every=5m", "checkpoint_every must be"),
-    ("keep_every=0", "keep_every must be at least 1"),
-    ("on_divergence=maybe", "unknown on_divergence 'maybe' (known: stop, continue_sweep)"),
     ("resume=nowhere", "there is no checkpoint at nowhere"),
-    ("data.std=0", "data.std must be above 0"),
-    ("compute.matmul_precision=f32", "unknown compute.matmul_precision 'f32'"),
     ("model.width=10000000", "model.width=10000000, model.depth=2, batch_size=64 need about"),
     ("model.width=99999999 model.depth=99999999", "GiB"),
-    ("model.act_fn=rleu", "unknown model.act_fn 'rleu'; did you mean relu? (known: linear, relu"),
     ("model=publishd", "unknown model 'publishd'; did you mean published? (known: "),
     ("data=mnits", "unknown data 'mnits'; did you mean mnist? (known: "),
     ("+experiment=typo", "unknown experiment 'typo' (known: "),
-    ("data.name=../x", "data.name must be a data set's name"),
     ("optim.param=adm", "unknown optimiser 'adm'; known: "),
     ("optim.param_args.foo=1", "unexpected keyword argument 'foo'"),
     ("optim.param_schedule=foo", "unknown schedule 'foo'; known: "),
@@ -303,6 +285,51 @@ def test_wrong_input_is_one_line_and_leaves_nothing(overrides, message, bpc_trai
     assert err.startswith("bpc-train: ")
     assert message in err
     assert (out, left) == ("", [])
+
+
+# As the above, each of them one line that an error of `check_config` makes.
+OUT_OF_RANGE = [
+    ("data.label_fraction=0.5 model.label_loss=cross_entropy", "has no cross-entropy"),
+    ("data.label_fraction=1.5", "data.label_fraction must be at most 1"),
+    ("inference.label_decay=1", "the prior of labels that are free in training"),
+    ("model.parameterisation=mup", "did you mean mupc?"),
+    ("inference.forward_layer_weights=[1]", "must have model.depth = 2 numbers, not 1"),
+    ("inference.backward_layer_weights=[1,-1]", "must be at least 0, and finite"),
+    ("n_seeds=0", "n_seeds must be at least 1"),
+    ("seed=4294967295 n_seeds=2", "seed + n_seeds must be at most 4294967296"),
+    ("n_train_iters=0", "n_train_iters must be at least 1"),
+    ("n_epochs=0", "n_epochs must be at least 1"),
+    ("test_every=0", "test_every must be at least 1"),
+    ("seed=-1", "seed must be at least 0"),
+    ("seed=4294967296", "seed must be at most 4294967295"),
+    ("optim.param_lr=-1", "optim.param_lr must be at least 0"),
+    ("model.depth=0", "model.depth must be at least 1"),
+    ("inference.n_steps=-1", "inference.n_steps must be at least 0"),
+    ("forward_energy_weight=-1", "forward_energy_weight must be at least 0"),
+    ("forward_energy_weight=0 backward_energy_weight=0", "nothing would be learnt"),
+    ("checkpoint_every=0", "checkpoint_every must be a number of iterations (100) or of seconds"),
+    ("checkpoint_every=5m", "checkpoint_every must be"),
+    ("keep_every=0", "keep_every must be at least 1"),
+    ("on_divergence=maybe", "unknown on_divergence 'maybe' (known: stop, continue_sweep)"),
+    ("data.std=0", "data.std must be above 0"),
+    ("compute.matmul_precision=f32", "unknown compute.matmul_precision 'f32'"),
+    ("model.act_fn=rleu", "unknown model.act_fn 'rleu'; did you mean relu? (known: linear, relu"),
+    ("data.name=../x", "data.name must be a data set's name"),
+]
+
+
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    register_schemas()
+    with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
+        return hydra.compose("train")
+
+
+@pytest.mark.parametrize(("overrides", "message"), OUT_OF_RANGE)
+def test_what_is_out_of_range_is_named(overrides, message, composed):
+    config = OmegaConf.merge(composed, OmegaConf.from_dotlist(overrides.split()))
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_config(config, TrainConfig)
 
 
 def test_mnist_never_falls_back(command, tmp_path):
@@ -376,8 +403,8 @@ def test_a_finished_run_is_not_touched(command, tmp_path, trained):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "run holds this run, finished: nothing to do\n"
     for overrides, message in (
-        (("model.width=9", "seed=4"), "seed (was 0, now 4), model.width (was 256, now 9); give"),
-        (("n_train_iters=7",), "7 iterations are wanted, and 30 are done"),
+        (("model.width=9", "seed=4"), "seed (was 0, now 4), model.width (was 32, now 9); give"),
+        (("n_train_iters=7",), "7 iterations are wanted, and 25 are done"),
     ):
         done = command("bpc-train", *QUICK, *overrides, "hydra.run.dir=run")
         assert done.returncode == 1
@@ -390,7 +417,7 @@ def test_a_finished_run_is_not_touched(command, tmp_path, trained):
 def test_divergence_names_the_iteration_and_keeps_what_there_is(command, tmp_path):
     done = command(
         "bpc-train",
-        *("data=digits", "test_every=1", "n_train_iters=50", "optim.param=sgd"),
+        *(*QUICK, "test_every=1", "n_train_iters=50", "optim.param=sgd"),
         *("optim.param_lr=0.6", "hydra.run.dir=run"),
     )
     assert done.returncode == 1
@@ -410,7 +437,7 @@ def test_divergence_names_the_iteration_and_keeps_what_there_is(command, tmp_pat
 def test_a_diverging_job_ends_a_sweep_only_if_asked(on_divergence, command, tmp_path):
     done = command(
         "bpc-train",
-        *("-m", "data=digits", "n_train_iters=20", "optim.param=sgd", "optim.param_lr=1e30,1e-3"),
+        *("-m", *QUICK, "optim.param=sgd", "optim.param_lr=1e30,1e-3"),
         *(f"on_divergence={on_divergence}", "hydra.sweep.dir=sweep"),
     )
     assert done.returncode == 1
