@@ -208,17 +208,16 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module")
-def run_of(bpc_train, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    quick = ("data=digits", "model.depth=3", "model.width=24", "n_train_iters=60", "test_every=60")
+@pytest.fixture(scope="session")
+def run_of(made_once, bpc_train):
+    quick = ("data=digits", "model.depth=3", "model.width=32", "n_train_iters=60", "test_every=60")
 
     def trained(name):
-        run = folder / name
-        if not run.exists():
+        def make(run):
             code, _, err, _ = bpc_train(*quick, *RUNS[name], f"hydra.run.dir={run}")
             assert (code, err) == (0, "")
-        return f"checkpoint={run}"
+
+        return f"checkpoint={made_once(f'diagnosed-{name}', make)}"
 
     return trained
 

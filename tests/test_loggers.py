@@ -61,7 +61,7 @@ def test_event_files_hold_the_metrics(bpc_train, tmp_path):
 def test_each_seed_has_its_own_scalars(bpc_train, tmp_path):
     run = tmp_path / "run"
     code, _, err, _ = bpc_train(
-        *SMALL, "n_seeds=2", "seed=3", "logger=tensorboard", f"hydra.run.dir={run}"
+        *SMALL, "n_seeds=3", "seed=3", "logger=tensorboard", f"hydra.run.dir={run}"
     )
     assert (code, err) == (0, "")
     values = values_of(run / "tensorboard")
