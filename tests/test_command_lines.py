@@ -114,7 +114,7 @@ WRONG = st.one_of(
 FIXTURES_ARE_FINE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+@settings(max_examples=15, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
 @given(line=WRONG)
 def test_wrong_lines(line, bpc_train):
     is_one_line_and_leaves_nothing(line, bpc_train)
@@ -175,7 +175,7 @@ def composes(line):
     }
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
+@settings(max_examples=15, deadline=None, suppress_health_check=FIXTURES_ARE_FINE)
 @given(line=right_lines())
 def test_right_lines_compose(line):
     composes(line)
