@@ -18,6 +18,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from bpc_cli.runs.compilation import configure_jax
+
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
 COMMANDS = {
     "bpc-train": "bpc_cli.train",
@@ -30,6 +32,15 @@ Done = subprocess.CompletedProcess[str]
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=3, help="how many runs are killed and resumed")
     parser.addoption("--lines", type=int, default=80, help="how many command lines are tried")
+
+
+def pytest_configure(config):
+    """Keep compiled programs from one time to the next, which take most of a test's time.
+
+    So do the commands that tests run; JAX itself notices when a program has changed.
+    """
+    os.environ["BPC_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / "d" / "bpc")
+    configure_jax(compilation_cache=True, matmul_precision=None)
 
 
 def pytest_generate_tests(metafunc):
@@ -58,19 +69,15 @@ def float64():
         yield
 
 
-def environment_in(directory: Path, tmp_path_factory) -> dict[str, str]:
+def environment_in(directory: Path) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if k != "BPC_MNIST_ARCHIVES"}
-    return inherited | {
-        "TFDS_DATA_DIR": str(directory / "no-data"),
-        "BPC_CACHE_DIR": str(tmp_path_factory.getbasetemp().parent / "bpc-cache"),
-        "JAX_PLATFORMS": "cpu",
-    }
+    return inherited | {"TFDS_DATA_DIR": str(directory / "no-data"), "JAX_PLATFORMS": "cpu"}
 
 
 @pytest.fixture
-def environment(tmp_path, tmp_path_factory) -> dict[str, str]:
+def environment(tmp_path) -> dict[str, str]:
     """An environment with no data prepared, no archives given, and a cache that tests share."""
-    return environment_in(tmp_path, tmp_path_factory)
+    return environment_in(tmp_path)
 
 
 def program_path(program: str) -> str:
@@ -224,7 +231,7 @@ class Server:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
     """The process that runs most commands of this worker's tests."""
-    server = Server(environment_in(tmp_path_factory.mktemp("server"), tmp_path_factory))
+    server = Server(environment_in(tmp_path_factory.mktemp("server")))
     yield server
     server.close()
 
@@ -248,7 +255,7 @@ def bpc_train(server, tmp_path_factory):
 
     def run(*arguments: str) -> tuple[int, str, str, list[str]]:
         directory = tmp_path_factory.mktemp("bpc-train")
-        environment = environment_in(directory, tmp_path_factory)
+        environment = environment_in(directory)
         done = server.run(("bpc-train", *arguments), directory, environment)
         return done.returncode, done.stdout, done.stderr, os.listdir(directory)
 

@@ -36,11 +36,11 @@ def sweep(made_once, bpc_train) -> Path:
 
 
 @pytest.fixture(scope="session")
-def report(sweep, server, made_once, tmp_path_factory) -> Path:
+def report(sweep, server, made_once) -> Path:
     """The report on that sweep."""
 
     def make(folder: Path) -> None:
-        environment = environment_in(folder, tmp_path_factory)
+        environment = environment_in(folder)
         words = ("bpc-report", str(sweep), "--output", folder.name)
         done = server.run(words, folder.parent, environment)
         assert (done.returncode, done.stderr) == (0, "")

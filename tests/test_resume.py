@@ -26,11 +26,11 @@ STOPPING = "saving and stopping; a second signal stops at once"
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(made_once, tmp_path_factory) -> Path:
+def uninterrupted(made_once) -> Path:
     """A run of SMALL that nothing has disturbed, by a process of its own."""
 
     def make(run: Path) -> None:
-        environment = environment_in(run, tmp_path_factory)
+        environment = environment_in(run)
         arguments = [PROGRAM, *SMALL, f"hydra.run.dir={run}"]
         subprocess.run(arguments, env=environment, check=True, timeout=300)
 
