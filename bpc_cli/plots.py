@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from PIL import Image, ImageDraw, ImageFont
 
 from bpc_cli.evaluation.metrics import METRICS, Metric
@@ -111,7 +111,7 @@ def draw_curves(lines: MetricsLines, title: str, label_loss: str | None = "squar
 
 def save_confusion_matrix(
     path: Path,
-    confusion: Int[np.ndarray, "classes classes"],
+    confusion: Integer[np.ndarray, "classes classes"],
     class_names: Sequence[str],
     title: str,
 ) -> None:

@@ -10,9 +10,9 @@ class ByHand:
     out at the label and at the image.
     """
 
-    def __init__(self, generator, amortiser, label, image):
-        self.W = [np.asarray(layer.weight) for layer in generator.layers]
-        self.V = [np.asarray(layer.weight) for layer in amortiser.layers]
+    def __init__(self, model, label, image):
+        self.W = [np.asarray(layer.weight) for layer in model.generator]
+        self.V = [np.asarray(layer.weight) for layer in model.amortiser]
         self.label, self.image, self.depth = np.asarray(label), np.asarray(image), len(self.W)
 
     def phi(self, i, s):

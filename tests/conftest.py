@@ -18,8 +18,6 @@ from pathlib import Path
 import jax
 import pytest
 
-from bpc_cli.runs.compilation import configure_jax
-
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
 COMMANDS = {
     "bpc-train": "bpc_cli.train",
@@ -40,7 +38,10 @@ def pytest_configure(config):
     So do the commands that tests run; JAX itself notices when a program has changed.
     """
     os.environ["BPC_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / "d" / "bpc")
-    configure_jax(compilation_cache=True, matmul_precision=None)
+    # Not by `configure_jax`: shape annotations are checked in what is imported after this.
+    jax.config.update("jax_compilation_cache_dir", os.environ["BPC_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def pytest_generate_tests(metafunc):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_models import learning_of, small_model
 
 from bpc_cli.core.learning import TrainState, make_state
 from bpc_cli.core.optimisers import make_optimiser
@@ -26,7 +27,8 @@ HEADER = {"config": {"seed": 0}, "iteration": 7}
 
 
 def some_state(seed=0, sizes=(2, 3, 4)):
-    return make_state(jax.random.PRNGKey(seed), sizes, "relu", make_optimiser("adam", 1e-3))
+    learning = learning_of((1.0, 1.0), make_optimiser("adam", 1e-3))
+    return make_state(small_model(seed, sizes, "relu"), learning)
 
 
 @pytest.fixture
@@ -48,11 +50,9 @@ def test_a_state_comes_back_bit_for_bit(saved):
 
 def test_part_of_a_state_can_be_restored(saved):
     wanted = some_state(seed=1)
-    networks = restore(
-        read_checkpoint(saved), TrainState(wanted.generator, wanted.amortiser, None, None)
-    )
-    expected = some_state().generator.layers[1].weight
-    np.testing.assert_array_equal(networks.generator.layers[1].weight, expected)
+    restored = restore(read_checkpoint(saved), TrainState(wanted.model, None, None))
+    expected = some_state().model.generator[1].weight
+    np.testing.assert_array_equal(restored.model.generator[1].weight, expected)
 
 
 def test_special_values_survive(tmp_path):
@@ -107,8 +107,8 @@ def test_sizes_in_a_header_are_not_believed(saved):
 
 
 def test_a_newer_format_is_named(saved):
-    saved.write_bytes(saved.read_bytes().replace(b"checkpoint 1 ", b"checkpoint 9 ", 1))
-    with pytest.raises(UserError, match="format 9, this version of bpc reads 1"):
+    saved.write_bytes(saved.read_bytes().replace(b"checkpoint 2 ", b"checkpoint 9 ", 1))
+    with pytest.raises(UserError, match="format 9, this version of bpc reads up to 2"):
         read_checkpoint(saved)
 
 

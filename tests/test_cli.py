@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from bpc_cli.errors import UserError
-from bpc_cli.options.check import check_config
+from bpc_cli.options.check import check_config, unknown_option
+from bpc_cli.options.declare import renamed_options
 from bpc_cli.options.evaluation_schema import register_schemas
 from bpc_cli.options.schema import TrainConfig
 
@@ -144,6 +145,66 @@ def test_every_option_reaches_the_run(command, tmp_path):
         assert line in config
 
 
+def warnings_of(command: str, renamed: dict[str, str]) -> list[str]:
+    return [
+        f"{command}: WARNING: '{former}' is now '{now}'; the former name goes with the next release"
+        for former, now in renamed.items()
+    ]
+
+
+def test_former_names_of_options_are_taken_with_a_line_of_warning_each(command, tmp_path):
+    renamed = {
+        "inference.start": "inference.init",
+        "data.shift_share": "data.shift_fraction",
+        "inference.label_decay": "inference.label_precision",
+    }
+    assert renamed_options(TrainConfig) == renamed
+    done = command(
+        *("bpc-train", *QUICK, "hydra.run.dir=run", "data.label_fraction=0.5", "data.shift=1"),
+        *("inference.start=zeros", "data.shift_share=0.25", "inference.label_decay=0.125"),
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (0, warnings_of("bpc-train", renamed))
+    config = (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
+    for line in ("init: zeros", "shift_fraction: 0.25", "label_precision: 0.125"):
+        assert line in config
+    message = "'inference.start' is now 'inference.init'"
+    assert unknown_option("inference.start", TrainConfig) == message
+
+
+def test_eval_takes_former_names_and_todays_alike(command, tmp_path, trained):
+    renamed = {
+        "inference.activity": "optim.activity",
+        "inference.activity_lr": "optim.activity_lr",
+        "inference.forward_energy_weight": "forward_energy_weight",
+        "inference.backward_energy_weight": "backward_energy_weight",
+    }
+    values = ("adam", "0.1", "0.5", "2")
+    moved = {}
+    for name, options in {"former": renamed.keys(), "today": renamed.values()}.items():
+        words = [f"{option}={value}" for option, value in zip(options, values, strict=True)]
+        done = command(
+            *("bpc-eval", f"checkpoint={trained}", "inference.n_steps=3", *words),
+            f"hydra.run.dir={name}",
+        )
+        expected = warnings_of("bpc-eval", renamed) if name == "former" else []
+        assert (done.returncode, done.stderr.splitlines()) == (0, expected)
+        moved[name] = json.loads((tmp_path / name / "metrics.json").read_text())["activity_change"]
+    assert moved["former"] == moved["today"] > 0.01
+
+
+def test_eval_gives_the_activities_optimiser_its_arguments(command, tmp_path, trained):
+    moved = []
+    for name, words in {"plain": (), "momentum": ("optim.activity_args={momentum: 0.9}",)}.items():
+        done = command(
+            *("bpc-eval", f"checkpoint={trained}", "inference.n_steps=5", *words),
+            f"hydra.run.dir={name}",
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        moved.append(metrics["activity_change"])
+    assert moved[0] < moved[1]
+
+
 def test_a_sweep_runs_every_point_and_lists_what_failed(command, tmp_path):
     done = command(
         "bpc-train",
@@ -218,7 +279,7 @@ def test_compiled_programs_are_kept_where_asked_or_not_at_all(own_process, tmp_p
     done = own_process(*arguments, BPC_CACHE_DIR="cache")
     assert done.returncode == 0, done.stderr
     kept = {path for path in (tmp_path / "cache").rglob("*") if path.name.endswith("-cache")}
-    assert any("train_replicas" in path.name for path in kept)
+    assert any("train_ensemble" in path.name for path in kept)
     (tmp_path / "file").touch()
     unusable = own_process(*arguments, BPC_CACHE_DIR="file")
     assert (unusable.returncode, unusable.stderr) == (0, "")
@@ -230,7 +291,7 @@ def test_compiled_programs_are_kept_where_asked_or_not_at_all(own_process, tmp_p
 def test_neither_tfds_nor_matplotlib_delays_the_first_step():
     program = (
         "import sys, bpc_cli.runs.recorder\n"
-        "from bpc_cli.core.learning import train_chunk\n"
+        "from bpc_cli.core.training import train_chunk\n"
         "assert 'matplotlib' not in sys.modules and 'tensorflow_datasets' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
@@ -242,7 +303,7 @@ WRONG = [
     ("++model.wdth=1", "unknown option 'model.wdth'; did you mean model.width"),
     ("algorithm=bcp", "unknown algorithm 'bcp'; did you mean"),
     ("algorithm=bp inference.n_steps=3", "algorithm=bp has no activities to infer"),
-    ("algorithm=bp inference.start=zeros", "algorithm=bp has no activities to infer"),
+    ("algorithm=bp inference.init=zeros", "algorithm=bp has no activities to infer"),
     ("algorithm=bp data.label_fraction=0.1", "algorithm=bp learns from labels alone"),
     ("algorithm=discpc data.label_fraction=0", "it would learn nothing"),
     ("data.n_train=1437 data.n_validation=1", "more than the 1437 training images of digits"),
@@ -264,7 +325,10 @@ WRONG = [
     ("model.depth=null", "model.depth"),
     ("resume=nowhere", "there is no checkpoint at nowhere"),
     ("model.width=10000000", "model.width=10000000, model.depth=2, batch_size=64 need about"),
-    ("model.width=99999999 model.depth=99999999", "GiB"),
+    ("model.width=99999999 model.depth=1000", "GiB"),
+    ("model.depth=1001", "model.depth must be at most 1000"),
+    ("data.augmentation.noize=1", "unknown data.augmentation 'noize'; did you mean noise?"),
+    ("data.augmentation.noise=-1", "data.augmentation.noise must be at least 0, and finite"),
     ("model=publishd", "unknown model 'publishd'; did you mean published? (known: "),
     ("data=mnits", "unknown data 'mnits'; did you mean mnist? (known: "),
     ("+experiment=typo", "unknown experiment 'typo' (known: "),
@@ -291,7 +355,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(overrides, message, bpc_trai
 OUT_OF_RANGE = [
     ("data.label_fraction=0.5 model.label_loss=cross_entropy", "has no cross-entropy"),
     ("data.label_fraction=1.5", "data.label_fraction must be at most 1"),
-    ("inference.label_decay=1", "the prior of labels that are free in training"),
+    ("inference.label_precision=1", "the prior of labels that are free in training"),
     ("model.parameterisation=mup", "did you mean mupc?"),
     ("inference.forward_layer_weights=[1]", "must have model.depth = 2 numbers, not 1"),
     ("inference.backward_layer_weights=[1,-1]", "must be at least 0, and finite"),
@@ -386,7 +450,7 @@ def test_a_strangers_header_is_not_believed(change, message, command, tmp_path, 
     done = command("bpc-eval", "checkpoint=x.ckpt")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert message in done.stderr or "does not describe a network" in done.stderr
+    assert message in done.stderr or "does not describe a model" in done.stderr
 
 
 def test_eval_wants_a_checkpoint(command, tmp_path):
@@ -463,7 +527,7 @@ def test_checkpoints_of_every_format_can_be_read(command, tmp_path):
     old = Path(__file__).parent / "checkpoints" / "format_1.ckpt"
     done = command("bpc-train", "data=digits", f"resume={old}")
     assert done.returncode == 1
-    assert "format_1.ckpt does not say how to go on: it can only be evaluated" in done.stderr
+    assert "format_1.ckpt cannot be resumed: it can only be evaluated" in done.stderr
 
 
 @pytest.mark.slow

@@ -10,30 +10,35 @@ from by_hand import ByHand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_models import inference_of, sgd, small_model
 
-from bpc_cli.core.models import make_networks
-from bpc_cli.core.optimisers import make_optimiser
-from bpc_cli.core.rules import make_rules
-from bpc_cli.data.pixels import normalise, pixel_scale, to_unit_range
+from bpc_cli.data.pixels import PixelScale, denormalise
 from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
 from bpc_cli.diagnostics.hessian import MOST_UNITS, curvature
+from bpc_cli.diagnostics.inference import follow_inference
 from bpc_cli.diagnostics.landscape import xor_landscapes
 from bpc_cli.diagnostics.probe import activities_of, probe
-from bpc_cli.diagnostics.trajectories import follow_drawing, follow_inference, follow_naming
+from bpc_cli.diagnostics.steps import follow_classification, follow_generation
 
 ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 5, 4
-SCALE = pixel_scale(0.2, 0.5)
+SCALE = PixelScale(0.2, 0.5)
 INFERS = {"bpc": (ALPHA_F, ALPHA_B), "genpc": (ALPHA_F, 0)}
 
 
 def case(algorithm="bpc", depth=3):
-    networks = make_networks(jax.random.PRNGKey(3), [CLASSES, *[5] * (depth - 1), 9], "tanh")
+    model = small_model(3, [CLASSES, *[5] * (depth - 1), 9], "tanh", SCALE)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (11, 9), np.uint8))
     labels = jnp.asarray(rng.integers(0, CLASSES, 11))
-    sgd = make_optimiser("sgd", RATE)
-    rules = make_rules(ALPHA_F, ALPHA_B, sgd, sgd, N_STEPS, algorithm=algorithm, reduction="sum")
-    return networks, images, labels, rules
+    return model, images, labels, inference_of((ALPHA_F, ALPHA_B), sgd(RATE), N_STEPS, algorithm)
+
+
+def predict(model, image):
+    return np.asarray(jax.vmap(model.feed_up)(jnp.asarray(image))[0])
+
+
+def generate(model, label):
+    return np.asarray(jax.vmap(model.feed_down)(jnp.asarray(label))[-1])
 
 
 def steps_by_hand(hand, first, alphas, **more):
@@ -71,45 +76,45 @@ def test_random_pixels_are_others_in_each_image_and_the_same_again():
 
 @pytest.mark.parametrize("algorithm", INFERS)
 def test_completion_relaxes_label_activities_and_hidden_pixels(algorithm, float64):
-    networks, images, _, rules = case(algorithm)
+    model, images, _, inference = case(algorithm)
     hidden = hidden_pixels("left", 0.5, (3, 3, 1), len(images))
-    image = np.where(hidden, 0.0, np.asarray(normalise(images, SCALE)))
-    label = np.asarray(networks[1](jnp.asarray(image)))
-    named = label.argmax(1)
+    image = np.where(hidden, 0.0, np.asarray(model.to_states(images)))
+    label = predict(model, image)
+    predicted = label.argmax(1)
     if algorithm == "genpc":
         label = np.full_like(label, 1 / CLASSES)
-    hand = ByHand(*networks, label, image)
+    hand = ByHand(model, label, image)
     first = hand.generated() if algorithm == "genpc" else hand.amortised()
     relaxed = hand.relaxed(
         *(first, *INFERS[algorithm], N_STEPS, RATE),
         free=range(4),
         frozen_pixels=~hidden[0],
     )
-    made = complete(networks, images, jnp.asarray(hidden), SCALE, rules, 32, block_size=4)
-    np.testing.assert_array_equal(made.by_pass, named)
-    np.testing.assert_array_equal(made.by_relaxation, relaxed[0].argmax(1))
-    np.testing.assert_allclose(made.images, to_unit_range(jnp.asarray(relaxed[3]), SCALE))
-    drawn = np.where(hidden, np.asarray(networks[0](jnp.eye(CLASSES)[named])), image)
-    np.testing.assert_allclose(made.drawn, to_unit_range(jnp.asarray(drawn), SCALE))
+    made = complete(model, images, jnp.asarray(hidden), inference, block_size=4)
+    np.testing.assert_array_equal(made.by_pass, predicted)
+    np.testing.assert_array_equal(made.by_inference, relaxed[0].argmax(1))
+    np.testing.assert_allclose(made.images, denormalise(jnp.asarray(relaxed[3]), SCALE))
+    generated = np.where(hidden, generate(model, np.eye(CLASSES)[predicted]), image)
+    np.testing.assert_allclose(made.generated, denormalise(jnp.asarray(generated), SCALE))
 
 
 def test_what_is_hidden_is_never_read():
-    networks, images, _, rules = case()
+    model, images, _, inference = case()
     hidden = jnp.asarray(hidden_pixels("random", 0.5, (3, 3, 1), len(images)))
-    made = complete(networks, images, hidden, SCALE, rules, 32)
-    other = complete(networks, jnp.where(hidden, 255 - images, images), hidden, SCALE, rules, 32)
+    made = complete(model, images, hidden, inference)
+    other = complete(model, jnp.where(hidden, 255 - images, images), hidden, inference)
     for a, b in zip(made, other, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("algorithm", INFERS)
 def test_inference_is_followed_step_by_step(algorithm, float64):
-    networks, images, labels, rules = case(algorithm)
-    hand = ByHand(*networks, np.eye(CLASSES)[labels], np.asarray(normalise(images, SCALE)))
+    model, images, labels, inference = case(algorithm)
+    hand = ByHand(model, np.eye(CLASSES)[labels], np.asarray(model.to_states(images)))
     first = hand.generated() if algorithm == "genpc" else hand.amortised()
     alphas = INFERS[algorithm]
     states = steps_by_hand(hand, first, alphas)
-    seen = follow_inference(networks, images, labels, SCALE, rules, 32, block_size=4)
+    seen = follow_inference(model, images, labels, inference, block_size=4)
 
     def norm(these, those):
         return np.sqrt(sum(((a - b) ** 2).sum(1) for a, b in zip(these, those, strict=True)))
@@ -133,40 +138,39 @@ def test_inference_is_followed_step_by_step(algorithm, float64):
         np.testing.assert_allclose(seen.gradient[:, step], gradient, rtol=1e-7)
 
 
-def test_naming_and_drawing_are_followed_step_by_step(float64):
-    networks, images, labels, rules = case()
-    image = np.asarray(normalise(images, SCALE))
-    hand = ByHand(*networks, np.asarray(networks[1](jnp.asarray(image))), image)
+def test_classification_and_generation_are_followed_step_by_step(float64):
+    model, images, labels, inference = case()
+    image = np.asarray(model.to_states(images))
+    hand = ByHand(model, predict(model, image), image)
     states = steps_by_hand(hand, hand.amortised(), INFERS["bpc"], free=range(3))
-    right = follow_naming(networks, images, labels, SCALE, rules, 32)
+    right = follow_classification(model, images, labels, inference)
     for step, state in enumerate(states):
         np.testing.assert_array_equal(right[:, step], state[0].argmax(1) == np.asarray(labels))
     label = np.eye(CLASSES)
-    hand = ByHand(*networks, label, np.asarray(networks[0](jnp.asarray(label))))
+    hand = ByHand(model, label, generate(model, label))
     states = steps_by_hand(hand, hand.generated(), INFERS["bpc"], free=(1, 2, 3))
-    drawn = follow_drawing(networks, SCALE, rules, 32)
+    generated = follow_generation(model, inference)
     for step, state in enumerate(states):
-        np.testing.assert_allclose(drawn[step], to_unit_range(jnp.asarray(state[3]), SCALE))
+        np.testing.assert_allclose(generated[step], denormalise(jnp.asarray(state[3]), SCALE))
 
 
 def test_a_linear_networks_curvature_is_the_closed_forms(float64):
     """At depth 2: ∂²F/∂z² = α_f (I + W_1ᵀ W_1) + α_b (I + V_0ᵀ V_0)."""
-    networks = make_networks(jax.random.PRNGKey(0), [3, 4, 6], "linear")
-    sgd = make_optimiser("sgd", RATE)
-    rules = make_rules(ALPHA_F, ALPHA_B, sgd, sgd, 1)
-    W, V = networks[0].layers[1].weight, networks[1].layers[0].weight
+    model = small_model(0, [3, 4, 6], "linear")
+    inference = inference_of((ALPHA_F, ALPHA_B), sgd(RATE), 1)
+    W, V = model.generator[1].weight, model.amortiser[0].weight
     hessian = ALPHA_F * (np.eye(4) + W.T @ W) + ALPHA_B * (np.eye(4) + V.T @ V)
     values = np.linalg.eigvalsh(hessian)
-    measured = curvature(networks, jnp.eye(3)[0], jnp.ones(6), rules)
+    measured = curvature(model, jnp.eye(3)[0], jnp.ones(6), inference)
     np.testing.assert_allclose(measured.largest, values[-1])
     np.testing.assert_allclose(measured.smallest, values[0])
     np.testing.assert_allclose(measured.condition, values[-1] / values[0])
     np.testing.assert_allclose(measured.best_rate, 2 / (values[-1] + values[0]))
     assert measured.n_negative == 0
     for sizes in ([3, 6], [3, MOST_UNITS + 1, 6]):
-        networks = make_networks(jax.random.PRNGKey(0), sizes, "linear")
+        model = small_model(0, sizes, "linear")
         with pytest.raises(ValueError, match="hidden units can be had"):
-            curvature(networks, jnp.eye(3)[0], jnp.ones(6), rules)
+            curvature(model, jnp.eye(3)[0], jnp.ones(6), inference)
 
 
 def test_a_probe_finds_classes_that_a_line_parts_and_no_others():
@@ -179,10 +183,10 @@ def test_a_probe_finds_classes_that_a_line_parts_and_no_others():
 
 
 def test_probed_activities_start_at_a_pass_and_relax_with_the_label_free(float64):
-    networks, images, _, rules = case()
-    image = np.asarray(normalise(images, SCALE))
-    hand = ByHand(*networks, np.asarray(networks[1](jnp.asarray(image))), image)
-    start, relaxed = activities_of(networks, images, SCALE, rules, 32)
+    model, images, _, inference = case()
+    image = np.asarray(model.to_states(images))
+    hand = ByHand(model, predict(model, image), image)
+    start, relaxed = activities_of(model, images, inference)
     first = hand.amortised()
     last = hand.relaxed(first, *INFERS["bpc"], N_STEPS, RATE, free=range(3))
     for ours, theirs in zip([*start, *relaxed], [*first[1:-1], *last[1:-1]], strict=True):
@@ -193,7 +197,7 @@ def test_xor_is_learnt_and_relaxing_goes_downhill():
     landscapes = xor_landscapes()
     assert set(landscapes) == {"bpc", "hpc", "discpc", "genpc"}
     for name in ("bpc", "discpc"):
-        np.testing.assert_allclose(landscapes[name].named, [0, 1, 1, 0], atol=0.1)
+        np.testing.assert_allclose(landscapes[name].predicted, [0, 1, 1, 0], atol=0.1)
     for each in landscapes.values():
         nearest = [np.abs(each.axis[:, None] - point).argmin(axis=0) for point in each.path]
         heights = [each.energy[tuple(place)] for place in nearest]
@@ -235,7 +239,7 @@ def test_all_diagnostics_leave_numbers_and_pictures(run_of, command, tmp_path):
     assert len(numbers["steps"]["relaxed_accuracy"]) == 5
     assert len(numbers["probe"]["relaxed"]) == 2
     assert 0 <= numbers["completion"]["top"][0]["accuracy_by_relaxation"] <= 100
-    assert "of where they start" in done.stdout
+    assert "of where they are initialised" in done.stdout
     for name in ("inference", "steps", "probe", "completion", "completed", "landscape"):
         picture = np.asarray(Image.open(tmp_path / "eval" / f"{name}.png").convert("L"))
         assert picture.std() > 5
@@ -287,12 +291,12 @@ def test_a_label_under_cross_entropy_is_not_free(run_of, command, tmp_path):
 @pytest.mark.slow
 def test_evaluation_infers_as_asked(run_of, command, tmp_path):
     arguments = ("bpc-eval", run_of("bpc"), "inference.n_steps=30")
-    more = ("inference.activity=adam", "inference.activity_lr=0.05")
+    more = ("optim.activity=adam", "optim.activity_lr=0.05")
     changes = []
     for name, overrides in {
         "plain": (),
         "adam": more,
-        "weighted": (*more, "inference.forward_energy_weight=0.01"),
+        "weighted": (*more, "forward_energy_weight=0.01"),
     }.items():
         done = command(*arguments, *overrides, f"hydra.run.dir={name}")
         assert done.returncode == 0, done.stderr
@@ -305,8 +309,8 @@ def test_evaluation_infers_as_asked(run_of, command, tmp_path):
     ("override", "message"),
     [
         ("diagnostics=[infrence]", "did you mean inference?"),
-        ("diagnosis.hidden=[]", "diagnosis.hidden must be shares"),
-        ("diagnosis.hidden=[1.5]", "diagnosis.hidden must be shares"),
+        ("diagnosis.hidden=[]", "diagnosis.hidden must be fractions"),
+        ("diagnosis.hidden=[1.5]", "diagnosis.hidden must be fractions"),
         ("diagnosis.n_images=0", "diagnosis.n_images must be at least 1"),
         ("diagnostics=inference", "diagnostics"),
     ],

@@ -1,20 +1,24 @@
-"""Laws of the energy and of relaxation, on random networks."""
+"""Laws of the energy and of relaxation, on random models."""
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import inference_of, sgd, small_model
 
-from bpc_cli.core.energy import energy, energy_terms
-from bpc_cli.core.inference import amortise, relax
-from bpc_cli.core.models import ACTIVATIONS, make_networks
+from bpc_cli.core.clamping import Clamping
+from bpc_cli.core.energy import EnergyWeights, energy, energy_terms
+from bpc_cli.core.inference import infer, relax
+from bpc_cli.core.layers import activation
 from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.options.names import ACTIVATIONS
 
-networks = st.tuples(
+models = st.tuples(
     st.integers(0, 2**31 - 1),
     st.lists(st.integers(2, 6), min_size=3, max_size=5),
     st.sampled_from(sorted(ACTIVATIONS)),
@@ -22,81 +26,94 @@ networks = st.tuples(
 energy_weights = st.floats(1e-3, 10.0)
 
 
-def random_case(seed, sizes, act_fn, batch=3):
-    generator, amortiser = make_networks(jax.random.PRNGKey(seed), sizes, act_fn)
+def random_case(seed, sizes, act_fn):
     rng = np.random.default_rng(seed)
-    states = [jnp.asarray(rng.normal(size=(batch, size))) for size in sizes]
-    return generator, amortiser, states
+    states = [jnp.asarray(rng.normal(size=size)) for size in sizes]
+    return small_model(seed, sizes, act_fn), states
 
 
-def by_hand(generator, amortiser, states, alpha_f, alpha_b):
-    """The energy in NumPy, written from the equation, sample by sample."""
-    phi = ACTIVATIONS[generator.act_fn]
-    batch, depth = len(states[0]), len(states) - 1
-    total = 0.0
-    for sample in range(batch):
-        s = [np.asarray(state[sample]) for state in states]
-        for i in range(depth):
-            above = s[i] if i == 0 else np.asarray(phi(s[i]))
-            below = s[i + 1] if i == depth - 1 else np.asarray(phi(s[i + 1]))
-            forward = s[i + 1] - np.asarray(generator.layers[i].weight) @ above
-            backward = s[i] - np.asarray(amortiser.layers[i].weight) @ below
-            total += alpha_f / 2 * np.sum(forward**2) + alpha_b / 2 * np.sum(backward**2)
-    return total / batch
+def by_hand(model, act_fn, states, alpha_f, alpha_b):
+    """The energy in NumPy, written from the equation."""
+    phi, depth = activation(act_fn), len(states) - 1
+    total, s = 0.0, [np.asarray(state) for state in states]
+    for i in range(depth):
+        above = s[i] if i == 0 else np.asarray(phi(s[i]))
+        below = s[i + 1] if i == depth - 1 else np.asarray(phi(s[i + 1]))
+        forward = s[i + 1] - np.asarray(model.generator[i].weight) @ above
+        backward = s[i] - np.asarray(model.amortiser[i].weight) @ below
+        total += alpha_f / 2 * np.sum(forward**2) + alpha_b / 2 * np.sum(backward**2)
+    return total
 
 
 @settings(max_examples=10, deadline=None)
-@given(networks, energy_weights, energy_weights)
-def test_energy_is_the_equation(network, alpha_f, alpha_b):
+@given(models, energy_weights, energy_weights)
+def test_energy_is_the_equation(case, alpha_f, alpha_b):
     with jax.enable_x64(True):
-        generator, amortiser, states = random_case(*network)
-        label, *activities, image = states
-        computed = energy(generator, amortiser, label, activities, image, alpha_f, alpha_b)
-        expected = by_hand(generator, amortiser, states, alpha_f, alpha_b)
-        np.testing.assert_allclose(float(computed), expected, rtol=1e-6)
+        model, states = random_case(*case)
+        computed = energy(model, states, EnergyWeights(alpha_f, alpha_b))
+        expected = by_hand(model, case[2], states, alpha_f, alpha_b)
+        np.testing.assert_allclose(float(computed), expected, rtol=1e-9)
 
 
 @settings(max_examples=10, deadline=None)
-@given(networks, energy_weights, energy_weights)
-def test_energy_does_not_depend_on_the_order_of_samples(network, alpha_f, alpha_b):
+@given(models, energy_weights, energy_weights)
+def test_a_direction_that_is_left_out_adds_nothing(case, alpha_f, alpha_b):
     with jax.enable_x64(True):
-        generator, amortiser, states = random_case(*network)
-        values = [
-            float(energy(generator, amortiser, s[0], s[1:-1], s[-1], alpha_f, alpha_b))
-            for s in (states, [state[::-1] for state in states])
+        model, states = random_case(*case)
+        both = energy(model, states, EnergyWeights(alpha_f, alpha_b))
+        apart = [
+            energy(model, states, EnergyWeights(alpha_f, None)),
+            energy(model, states, EnergyWeights(None, alpha_b)),
         ]
-        np.testing.assert_allclose(values[0], values[1], rtol=1e-12)
+        np.testing.assert_allclose(float(both), float(sum(apart)), rtol=1e-12)
 
 
 @settings(max_examples=10, deadline=None)
-@given(networks, energy_weights, energy_weights)
-def test_relaxation_at_a_small_rate_lowers_the_energy_at_every_step(network, alpha_f, alpha_b):
+@given(models, energy_weights, energy_weights)
+def test_relaxation_at_a_small_rate_lowers_the_energy_at_every_step(case, alpha_f, alpha_b):
     with jax.enable_x64(True):
-        generator, amortiser, (label, *activities, image) = random_case(*network)
+        model, (label, *activities, image) = random_case(*case)
 
         def energy_of(activities):
-            return energy(generator, amortiser, label, activities, image, alpha_f, alpha_b)
+            return energy(model, [label, *activities, image], EnergyWeights(alpha_f, alpha_b))
 
-        optimiser = make_optimiser("sgd", 1e-2 / (alpha_f + alpha_b))
-        relaxed, trace, *_ = relax(activities, energy_of, optimiser, 6)
-        trace = [*trace.tolist(), float(energy_of(relaxed))]
-        assert all(after < before for before, after in itertools.pairwise(trace))
+        optimiser = sgd(1e-2 / (alpha_f + alpha_b))
+        relaxation = eqx.filter_jit(relax)(activities, energy_of, optimiser, 6)
+        assert int(relaxation.n_steps) == 6
+        assert all(after < before for before, after in itertools.pairwise(relaxation.energies))
+        np.testing.assert_allclose(relaxation.energies[-1], energy_of(relaxation.free))
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
 def test_amortised_activities_leave_the_amortiser_no_hidden_error(depth, float64):
-    sizes = [3, *[4] * (depth - 1), 5]
-    generator, amortiser, states = random_case(0, sizes, "gelu")
-    activities, label = amortise(amortiser, states[-1])
-    forward, backward = energy_terms(generator, amortiser, label, activities, states[-1], 0.0, 1.0)
+    model, states = random_case(0, [3, *[4] * (depth - 1), 5], "gelu")
+    label, *activities = model.feed_up(states[-1])
+    forward, backward = energy_terms(
+        model, [label, *activities, states[-1]], EnergyWeights(0.0, 1.0)
+    )
     np.testing.assert_array_equal(np.asarray(forward), 0)
     np.testing.assert_allclose(backward, 0, atol=1e-25)
 
 
 def test_no_inference_steps_leave_activities_alone():
-    activities = [jnp.ones((2, 3))]
-    relaxed, trace, *_ = relax(
-        activities, lambda z: jnp.sum(z[0] ** 2), make_optimiser("sgd", 0.5), 0
-    )
-    np.testing.assert_array_equal(relaxed[0], activities[0])
-    assert trace.shape == (0,)
+    activities = [jnp.ones(3)]
+    relaxation = relax(activities, lambda z: jnp.sum(z[0] ** 2), make_optimiser("sgd", 0.5), 0)
+    np.testing.assert_array_equal(relaxation.free[0], activities[0])
+    np.testing.assert_array_equal(relaxation.energies, [3.0])
+    assert int(relaxation.n_steps) == 0
+
+
+def test_a_sample_is_inferred_as_if_it_were_alone(float64):
+    """Whatever else is in its batch, and when it stops."""
+    model, _ = random_case(0, [3, 4, 5], "tanh")
+    rng = np.random.default_rng(0)
+    clampings = Clamping(jnp.eye(3), jnp.asarray(rng.normal(size=(3, 5))))
+    inference = inference_of((0.4, 1.3), sgd(0.1), 50, tolerance=jnp.asarray(1e-2))
+    together = jax.vmap(lambda each: infer(model, each, inference))(clampings)
+    for number in range(3):
+        own = Clamping(clampings.label[number], clampings.image[number])
+        alone = infer(model, own, inference)
+        assert int(together.relaxation.n_steps[number]) == int(alone.relaxation.n_steps) < 50
+        np.testing.assert_allclose(
+            together.states.activities[0][number], alone.states.activities[0], rtol=1e-12
+        )

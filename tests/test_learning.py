@@ -8,19 +8,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_models import inference_of, learning_of, sgd, small_model, train_step
 
 import bpc_cli
-from bpc_cli.core.learning import make_state, train_chunk, train_step
+from bpc_cli.core.learning import Batch, make_state
 from bpc_cli.core.optimisers import make_optimiser
-from bpc_cli.core.rules import make_rules
-from bpc_cli.data.pixels import normalise, pixel_scale
+from bpc_cli.core.training import Chunk, Examples, Training, train_chunk
+from bpc_cli.data.pixels import PixelScale
+
+SCALE = PixelScale(0.1, 0.3)
 
 
-def setting(alpha_f=1.0, param_lr=1e-3, depth=3, n_steps=2):
-    adam = make_optimiser("adam", param_lr)
-    rules = make_rules(alpha_f, 1.0, make_optimiser("sgd", 0.5), adam, n_steps)
-    sizes = (4, *[5] * (depth - 1), 9)
-    return rules, make_state(jax.random.PRNGKey(0), sizes, "tanh", adam)
+def setting(alpha_f=1.0, param_lr=1e-3, depth=3, n_steps=2, seed=0, batch=4):
+    alphas = (jnp.asarray(alpha_f), jnp.asarray(1.0))
+    model = small_model(seed, (4, *[5] * (depth - 1), 9), "tanh", SCALE)
+    training = Training(
+        inference_of(alphas, sgd(0.5, batch), n_steps),
+        learning_of(alphas, make_optimiser("adam", param_lr)),
+        (),
+        jax.random.PRNGKey(seed),
+    )
+    return training, make_state(model, training.learning)
+
+
+def chunk_of(training, indices, data=None, n_steps=None):
+    n_steps = len(indices) if n_steps is None else n_steps
+    return Chunk(Examples(*(data or small_data())), indices, np.int32(n_steps), training)
 
 
 def small_data(n=20):
@@ -31,18 +44,15 @@ def small_data(n=20):
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_a_chunk_is_its_steps_one_after_another(depth):
-    rules, state = setting(depth=depth, n_steps=depth - 1)
+    training, state = setting(depth=depth, n_steps=depth - 1)
     images, labels = small_data()
     indices = np.random.default_rng(1).permutation(20).astype(np.int32).reshape(5, 4)
-    scale = pixel_scale(0.1, 0.3)
     stepped, losses = state, []
     for index in indices:
-        label = jax.nn.one_hot(labels[index], 4)
-        stepped, metrics = train_step(stepped, normalise(images[index], scale), label, rules)
+        batch = Batch(jax.nn.one_hot(labels[index], 4), state.model.to_states(images[index]))
+        stepped, metrics = train_step(stepped, batch, training.inference, training.learning)
         losses.append([float(metrics.gen_loss), float(metrics.amort_loss)])
-    chunked, metrics, finite = train_chunk(
-        (images, labels, indices, np.int32(len(indices)), scale, rules), state
-    )
+    chunked, metrics, finite = train_chunk(chunk_of(training, indices), state)
     assert bool(finite)
     chunk_losses = np.stack([metrics.gen_loss, metrics.amort_loss], axis=1)
     np.testing.assert_allclose(chunk_losses, losses, rtol=1e-4)
@@ -52,17 +62,15 @@ def test_a_chunk_is_its_steps_one_after_another(depth):
 
 @pytest.mark.parametrize("lengths", [[1] * 12, [12], [5, 7], [1, 2, 3, 6]])
 def test_a_steps_bits_do_not_depend_on_where_chunks_are_cut(lengths):
-    images, labels = small_data()
     rows = np.random.default_rng(1).integers(0, 20, (12, 4), np.int32)
 
     def train(lengths):
-        rules, state = setting()
+        training, state = setting()
         begin, losses = 0, []
         for length in lengths:
             indices = np.zeros_like(rows)
             indices[:length] = rows[begin : begin + length]
-            batches = (images, labels, indices, np.int32(length), pixel_scale(0.1, 0.3), rules)
-            state, metrics, _ = train_chunk(batches, state)
+            state, metrics, _ = train_chunk(chunk_of(training, indices, n_steps=length), state)
             losses.append(metrics.energy_after[:length])
             assert not metrics.energy_after[length:].any()
             begin += length
@@ -73,12 +81,12 @@ def test_a_steps_bits_do_not_depend_on_where_chunks_are_cut(lengths):
 
 
 def test_losses_are_half_the_mean_square_before_the_update():
-    rules, state = setting()
+    training, state = setting()
     images, labels = small_data(6)
-    image, label = normalise(images, pixel_scale(0.1, 0.3)), jax.nn.one_hot(labels, 4)
-    _, metrics = train_step(state, image, label, rules)
-    gen_error = np.asarray(image) - np.asarray(state.generator(label))
-    amort_error = np.asarray(label) - np.asarray(state.amortiser(image))
+    image, label = state.model.to_states(images), jax.nn.one_hot(labels, 4)
+    _, metrics = train_step(state, Batch(label, image), training.inference, training.learning)
+    gen_error = np.asarray(image) - [state.model.feed_down(each)[-1] for each in label]
+    amort_error = np.asarray(label) - [state.model.feed_up(each)[0] for each in image]
     np.testing.assert_allclose(metrics.gen_loss, 0.5 * np.mean(gen_error**2), rtol=1e-5)
     np.testing.assert_allclose(metrics.amort_loss, 0.5 * np.mean(amort_error**2), rtol=1e-5)
     total = metrics.generator_energy + metrics.amortiser_energy
@@ -86,16 +94,12 @@ def test_losses_are_half_the_mean_square_before_the_update():
 
 
 def test_sweeping_weights_rates_and_seeds_compiles_once():
-    images, labels = small_data()
-    scale = pixel_scale(0.1, 0.3)
     compiled = []
     indices = np.zeros((3, 2), np.int32)
 
     def train(alpha_f, param_lr, seed):
-        adam = make_optimiser("adam", param_lr)
-        rules = make_rules(alpha_f, 1.0, make_optimiser("sgd", 0.5), adam, 1)
-        state = make_state(jax.random.PRNGKey(seed), (4, 7, 9), "relu", adam)
-        train_chunk((images, labels, indices, np.int32(len(indices)), scale, rules), state)
+        training, state = setting(alpha_f, param_lr, depth=2, n_steps=1, seed=seed)
+        train_chunk(chunk_of(training, indices), state)
 
     def listen(event, _seconds, **_):
         if event.endswith("backend_compile_duration"):
@@ -111,22 +115,15 @@ def test_sweeping_weights_rates_and_seeds_compiles_once():
 
 
 def test_weights_that_overflow_are_reported():
-    rules, state = setting(param_lr=1e38)
-    images, labels = small_data()
-    indices = np.zeros((4, 4), np.int32)
-    *_, finite = train_chunk(
-        (images, labels, indices, np.int32(len(indices)), pixel_scale(0.1, 0.3), rules), state
-    )
+    training, state = setting(param_lr=1e38)
+    *_, finite = train_chunk(chunk_of(training, np.zeros((4, 4), np.int32)), state)
     assert not bool(finite)
 
 
 def test_learning_lowers_both_losses():
-    rules, state = setting(param_lr=1e-2)
-    images, labels = small_data()
+    training, state = setting(param_lr=1e-2, batch=20)
     indices = np.tile(np.arange(20, dtype=np.int32), (200, 1))
-    _, metrics, _ = train_chunk(
-        (images, labels, indices, np.int32(len(indices)), pixel_scale(0.1, 0.3), rules), state
-    )
+    _, metrics, _ = train_chunk(chunk_of(training, indices), state)
     assert metrics.gen_loss[-1] < 0.9 * metrics.gen_loss[0]
     assert metrics.amort_loss[-1] < 0.9 * metrics.amort_loss[0]
 
@@ -139,19 +136,19 @@ def test_the_package_offers_functions_and_classes_whatever_was_imported():
         assert inspect.isroutine(getattr(bpc_cli, name)) or inspect.isclass(getattr(bpc_cli, name))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = bpc_cli.nonsense
+    with pytest.raises(AttributeError, match="is gone; what took its place: Inference, Learning"):
+        _ = bpc_cli.make_rules
 
 
 def test_a_compiled_step_holds_no_product_twice():
     """XLA merges what a step names twice: the amortiser's pass, and the clamped ends' predictions.
 
-    At depth 3: three products of the amortiser's pass, three to draw the classes, the label's
+    At depth 3: three products of the amortiser's pass, three to generate the classes, the label's
     prediction; in the loop of relaxation four predictions and four errors sent back; then four
     predictions at the relaxed activities and six gradients.
     """
-    rules, state = setting(depth=3, n_steps=4)
-    images, labels = small_data()
-    indices = jnp.zeros((3, 4), jnp.int32)
-    batches = (images, labels, indices, np.int32(len(indices)), pixel_scale(0.1, 0.3), rules)
-    program = train_chunk.lower(batches, state).compile().compiled.as_text()
+    training, state = setting(depth=3, n_steps=4)
+    chunk = chunk_of(training, jnp.zeros((3, 4), jnp.int32))
+    program = train_chunk.lower(chunk, state).compile().compiled.as_text()
     products = [line for line in program.splitlines() if " dot(" in line]
     assert len(products) <= 3 + 3 + 1 + (4 + 4) + 4 + 6

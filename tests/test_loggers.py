@@ -77,7 +77,7 @@ def test_a_logger_that_fails_warns_once_and_ends_no_run(bpc_train, tmp_path):
     code, out, err, _ = bpc_train(*SMALL, "logger=tensorboard", f"hydra.run.dir={run}")
     assert (code, err) == (0, "")
     assert out.count("WARNING") == 1
-    assert "the run goes on without" in out
+    assert "the run continues without" in out
     assert len(lines_of(run)) == 20
 
 

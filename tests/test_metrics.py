@@ -1,37 +1,33 @@
 """Figures of merit, against NumPy and scikit-learn."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+from small_models import small_model
 
-from bpc_cli.core.models import make_networks
-from bpc_cli.data.pixels import normalise, pixel_scale, to_unit_range
-from bpc_cli.evaluation.classification import (
+from bpc_cli.core.models import generate_classes, predict_classes
+from bpc_cli.data.pixels import PixelScale
+from bpc_cli.evaluation.metrics import (
+    METRICS,
+    NetworkTest,
     accuracy,
     class_means,
     confusion_matrix,
-    draw_classes,
     generation_error,
+    measure_test,
     per_class_accuracy,
-    predict_classes,
 )
 
-SCALE = pixel_scale(0.1307, 0.3081)
-
-
-def some_images(n):
-    return np.random.default_rng(0).integers(0, 256, (n, 9), np.uint8)
+SCALE = PixelScale(0.1307, 0.3081)
 
 
 @pytest.mark.parametrize("block_size", [1, 4, 10, 23, 100])
 def test_every_image_is_classified_whatever_the_block_size(block_size):
-    _, amortiser = make_networks(jax.random.PRNGKey(0), [4, 5, 9], "relu")
-    images = some_images(23)
-    expected = np.argmax(np.asarray(amortiser(normalise(jnp.asarray(images), SCALE))), axis=1)
-    predicted = predict_classes(amortiser, jnp.asarray(images), SCALE, block_size)
-    np.testing.assert_array_equal(predicted, expected)
+    model = small_model(0, [4, 5, 9], "relu", SCALE)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (23, 9), np.uint8))
+    expected = [int(jnp.argmax(model.feed_up(state)[0])) for state in model.to_states(images)]
+    assert predict_classes(model, images, block_size).tolist() == expected
 
 
 def test_accuracy_counts_every_example_once():
@@ -55,18 +51,20 @@ def test_class_means_and_generation_error():
     means = class_means(images, np.array([0, 0, 1]), 3)
     np.testing.assert_allclose(means[:2], [[0.5, 1.0], [0.2, 0.0]])
     assert np.isnan(means[2]).all()
-    drawn = np.array([[0.5, 0.9], [0.2, 0.3], [9.0, 9.0]])
-    assert generation_error(drawn, means) == pytest.approx(np.sqrt((0.1**2 + 0.3**2) / 4))
+    generated = np.array([[0.5, 0.9], [0.2, 0.3], [9.0, 9.0]])
+    assert generation_error(generated, means) == pytest.approx(np.sqrt((0.1**2 + 0.3**2) / 4))
 
 
-def test_drawn_classes_are_on_the_pixel_scale_and_not_clipped():
-    generator, _ = make_networks(jax.random.PRNGKey(0), [4, 5, 9], "relu")
-    expected = np.asarray(generator(jnp.eye(4))) * 0.3081 + 0.1307
-    np.testing.assert_allclose(draw_classes(generator, SCALE), expected, rtol=1e-5)
+def test_generated_classes_are_on_the_pixel_scale_and_not_clipped():
+    model = small_model(0, [4, 5, 9], "relu", SCALE)
+    expected = [np.asarray(model.feed_down(label)[-1]) * 0.3081 + 0.1307 for label in jnp.eye(4)]
+    np.testing.assert_allclose(generate_classes(model), expected, rtol=1e-5)
 
 
-def test_normalising_is_undone():
-    pixels = jnp.arange(256, dtype=jnp.uint8)
-    np.testing.assert_allclose(
-        to_unit_range(normalise(pixels, SCALE), SCALE), np.arange(256) / 255, atol=1e-6
-    )
+def test_a_tests_metrics_are_those_of_the_table():
+    means = np.array([[0.0, 1.0], [0.5, 0.5]])
+    test = NetworkTest(np.array([0, 1, 1]), np.array([0, 1, 0]), means + 0.1, means)
+    measured = measure_test(test)
+    assert measured["test_accuracy"] == pytest.approx(200 / 3)
+    assert measured["generation_error"] == pytest.approx(0.1)
+    assert set(measured) == {name for name, metric in METRICS.items() if metric.measure}

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from idx import read_archives
+from small_models import infer_each, inference_of, learning_of, sgd, small_model
 
-from bpc_cli.core.energy import energy, energy_terms
-from bpc_cli.core.inference import amortise, relax
-from bpc_cli.core.learning import make_state, train_chunk
-from bpc_cli.core.models import make_networks
+from bpc_cli.core.architectures import Mlp
+from bpc_cli.core.clamping import Clamping
+from bpc_cli.core.energy import EnergyWeights, energy, energy_terms
+from bpc_cli.core.learning import make_state
+from bpc_cli.core.models import make_model, predict_classes
 from bpc_cli.core.optimisers import make_optimiser
-from bpc_cli.core.rules import make_rules
-from bpc_cli.data.pixels import pixel_scale
-from bpc_cli.evaluation.classification import accuracy, predict_classes
+from bpc_cli.core.training import Chunk, Examples, Training, train_chunk
+from bpc_cli.data.pixels import PixelScale
+from bpc_cli.evaluation.metrics import accuracy
 
 REFERENCE = Path(__file__).parent / "reference"
 SMALL = sorted(path.name for path in REFERENCE.glob("depth*.npz"))
@@ -24,29 +26,36 @@ SMALL = sorted(path.name for path in REFERENCE.glob("depth*.npz"))
 
 @pytest.fixture(params=SMALL)
 def case(request, float64):
-    """A small network with the reference's weights, and the reference's figures."""
+    """A small model with the reference's weights, and the reference's figures."""
     figures = dict(np.load(REFERENCE / request.param))
     depth = len(figures["sizes"]) - 1
-    networks = make_networks(
-        jax.random.PRNGKey(0), [int(size) for size in figures["sizes"]], str(figures["act"])
-    )
+    model = small_model(0, figures["sizes"], str(figures["act"]))
     top_down = [jnp.asarray(figures[f"W{i}"]) for i in range(depth)]
     # The reference numbers the amortiser's weights from the image, we from the label.
     label_first = [jnp.asarray(figures[f"V{i}"]) for i in reversed(range(depth))]
-    generator, amortiser = eqx.tree_at(
-        lambda pair: [layer.weight for network in pair for layer in network.layers],
-        networks,
+    model = eqx.tree_at(
+        lambda m: [layer.weight for layer in (*m.generator, *m.amortiser)],
+        model,
         top_down + label_first,
     )
-    return generator, amortiser, figures
+    return model, figures
 
 
 def close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
 
-def energy_arguments(figures):
-    return jnp.asarray(figures["label"]), jnp.asarray(figures["image"])
+def weights_of(figures):
+    return EnergyWeights(float(figures["alpha_f"]), float(figures["alpha_b"]))
+
+
+def states_of(model, figures, when):
+    hidden = [jnp.asarray(figures[f"z{i}_{when}"]) for i in range(model.depth - 1)]
+    return [jnp.asarray(figures["label"]), *hidden, jnp.asarray(figures["image"])]
+
+
+def mean_energy(model, states, figures):
+    return jax.vmap(lambda each: energy(model, each, weights_of(figures)))(states).mean()
 
 
 def test_there_are_reference_files():
@@ -54,80 +63,77 @@ def test_there_are_reference_files():
 
 
 def test_feedforward_passes(case):
-    generator, amortiser, figures = case
-    label, image = energy_arguments(figures)
-    close(generator(label), figures["gen_image"])
-    close(amortiser(image), figures["amort_label"])
+    model, figures = case
+    generated = jax.vmap(lambda label: model.feed_down(label)[-1])(figures["label"])
+    predicted = jax.vmap(lambda image: model.feed_up(image)[0])(figures["image"])
+    close(generated, figures["gen_image"])
+    close(predicted, figures["amort_label"])
 
 
 def test_amortised_activities(case):
-    _, amortiser, figures = case
-    activities, label = amortise(amortiser, jnp.asarray(figures["image"]))
+    model, figures = case
+    label, *activities = jax.vmap(model.feed_up)(jnp.asarray(figures["image"]))
     close(label, figures["amort_label"])
     for i, activity in enumerate(activities):
         close(activity, figures[f"z{i}_init"])
 
 
 def test_energy_terms(case):
-    generator, amortiser, figures = case
-    label, image = energy_arguments(figures)
-    activities = [jnp.asarray(figures[f"z{i}_init"]) for i in range(generator.depth - 1)]
-    weights = float(figures["alpha_f"]), float(figures["alpha_b"])
-    forward, backward = energy_terms(generator, amortiser, label, activities, image, *weights)
+    model, figures = case
+    terms = jax.vmap(lambda each: energy_terms(model, each, weights_of(figures)))(
+        states_of(model, figures, "init")
+    )
+    forward, backward = (direction.mean(axis=0) for direction in terms)
     ends = [forward[-1], backward[0]]
     hidden = [term for pair in zip(forward[:-1], backward[1:], strict=True) for term in pair]
     close(jnp.stack(ends + hidden), figures["energy_per_term"])
 
 
 def test_relaxation_and_its_gradients(case):
-    generator, amortiser, figures = case
-    label, image = energy_arguments(figures)
-    activities = [jnp.asarray(figures[f"z{i}_init"]) for i in range(generator.depth - 1)]
-    weights = float(figures["alpha_f"]), float(figures["alpha_b"])
-
-    def energy_of(activities):
-        return energy(generator, amortiser, label, activities, image, *weights)
-
-    for i, gradient in enumerate(jax.grad(energy_of)(activities)):
+    model, figures = case
+    label, *activities, image = states_of(model, figures, "init")
+    energy_of = jax.jit(lambda z: mean_energy(model, [label, *z, image], figures))
+    gradients = jax.jit(jax.grad(energy_of))(activities)
+    for i, gradient in enumerate(gradients):
         close(gradient, figures[f"z{i}_grad"])
-    sgd = make_optimiser("sgd", float(figures["lr"]))
-    relaxed, trace, *_ = relax(activities, energy_of, sgd, int(figures["T"]))
-    for i, activity in enumerate(relaxed):
+    optimiser = sgd(float(figures["lr"]), batch=len(image))
+    inference = inference_of(weights_of(figures), optimiser, int(figures["T"]))
+    inferred = infer_each(model, Clamping(label, image), inference)
+    for i, activity in enumerate(inferred.states.activities):
         close(activity, figures[f"z{i}_final"])
-    close(jnp.append(trace, energy_of(relaxed)), figures["energy_trace"])
+    close(inferred.relaxation.energies.mean(axis=0), figures["energy_trace"])
 
 
 def test_parameter_gradients(case):
-    generator, amortiser, figures = case
-    depth = generator.depth
-    label, image = energy_arguments(figures)
-    relaxed = [jnp.asarray(figures[f"z{i}_final"]) for i in range(depth - 1)]
-    weights = float(figures["alpha_f"]), float(figures["alpha_b"])
-
-    def energy_of(networks):
-        return energy(*networks, label, relaxed, image, *weights)
-
-    for_generator, for_amortiser = eqx.filter_grad(energy_of)((generator, amortiser))
-    for i in range(depth):
-        close(for_generator.layers[i].weight, figures[f"grad_W{i}"])
-        close(for_amortiser.layers[depth - 1 - i].weight, figures[f"grad_V{i}"])
-
-
-def example_rules(forward_energy_weight):
-    sgd, adam = make_optimiser("sgd", 0.5), make_optimiser("adam", 1e-3)
-    return make_rules(forward_energy_weight, 1.0, sgd, adam, n_inference_steps=1)
+    model, figures = case
+    states = states_of(model, figures, "final")
+    energy_of = eqx.filter_grad(lambda model: mean_energy(model, states, figures))
+    gradients = eqx.filter_jit(energy_of)(model)
+    for i in range(model.depth):
+        close(gradients.generator[i].weight, figures[f"grad_W{i}"])
+        close(gradients.amortiser[model.depth - 1 - i].weight, figures[f"grad_V{i}"])
 
 
 def example_state():
-    adam = make_optimiser("adam", 1e-3)
-    return make_state(jax.random.PRNGKey(0), (10, 256, 784), "relu", adam)
+    model = make_model(Mlp(), jax.random.PRNGKey(0), 10, (28, 28, 1), PixelScale(0.1307, 0.3081))
+    return make_state(model, example_training(1.0).learning)
+
+
+def example_training(forward_energy_weight):
+    alphas = (jnp.asarray(forward_energy_weight), jnp.asarray(1.0))
+    return Training(
+        inference_of(alphas, sgd(0.5, batch=64), 1),
+        learning_of(alphas, make_optimiser("adam", 1e-3)),
+        (),
+        jax.random.PRNGKey(0),
+    )
 
 
 def test_seed_0_starts_from_the_published_example():
     figures = np.load(REFERENCE / "mnist_seed0_300steps.npz")
     state = example_state()
-    generator_corner = state.generator.layers[0].weight[:2, :5]
-    amortiser_corner = state.amortiser.layers[-1].weight[:2, :5]
+    generator_corner = state.model.generator[0].weight[:2, :5]
+    amortiser_corner = state.model.amortiser[-1].weight[:2, :5]
     np.testing.assert_array_equal(generator_corner, figures["init_first_weights"])
     np.testing.assert_array_equal(amortiser_corner, figures["init_first_amort"])
 
@@ -137,16 +143,16 @@ def test_the_published_example_on_mnist(weight, suffix, mnist_archives):
     figures = np.load(REFERENCE / "mnist_seed0_300steps.npz")
     data = read_archives(mnist_archives)
     images, labels = jnp.asarray(data["train_images"]), jnp.asarray(data["train_labels"])
-    scale, rules, state = pixel_scale(0.1307, 0.3081), example_rules(weight), example_state()
+    training, state = example_training(weight), example_state()
     gen_loss, amort_loss, accuracies = [], [], []
     for indices in np.split(figures["batch_indices"].astype(np.int32), 6):
         state, metrics, finite = train_chunk(
-            (images, labels, indices, np.int32(len(indices)), scale, rules), state
+            Chunk(Examples(images, labels), indices, np.int32(len(indices)), training), state
         )
         assert finite
         gen_loss.append(metrics.gen_loss)
         amort_loss.append(metrics.amort_loss)
-        predicted = predict_classes(state.amortiser, jnp.asarray(data["test_images"]), scale)
+        predicted = predict_classes(state.model, jnp.asarray(data["test_images"]))
         accuracies.append(accuracy(np.asarray(predicted), data["test_labels"]))
     gen, amort = np.concatenate(gen_loss), np.concatenate(amort_loss)
     np.testing.assert_allclose(gen[:20], figures[f"gen_loss_{suffix}"][:20], rtol=1e-4)

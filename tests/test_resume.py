@@ -118,7 +118,7 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(
     assert process.returncode == code
     assert stderr.splitlines() == [
         f"{number.name}: {STOPPING}",
-        "bpc-train: interrupted; the same command with hydra.run.dir=run goes on",
+        "bpc-train: interrupted; the same command with hydra.run.dir=run resumes",
     ]
     assert status_of(run) == "interrupted"
     saved = read_checkpoint(run / "checkpoints" / "last.ckpt").header["iteration"]
@@ -151,7 +151,7 @@ def test_a_signal_ends_a_whole_sweep(started, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert stderr.splitlines()[-1].endswith("with hydra.sweep.dir=sweep goes on")
+    assert stderr.splitlines()[-1].endswith("with hydra.sweep.dir=sweep resumes")
     assert status_of(tmp_path / "sweep" / "0") == "interrupted"
     assert not (tmp_path / "sweep" / "1").exists()
 
@@ -188,7 +188,7 @@ def test_another_run_is_gone_on_with_in_a_new_directory(command, tmp_path, unint
     # From a checkpoint on its own, the metrics begin after it.
     shutil.copy(tmp_path / "first" / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
     done = command("bpc-train", *SMALL, "resume=alone.ckpt", "hydra.run.dir=third")
-    assert "metrics begin after the checkpoint" in done.stdout
+    assert "there are metrics from the checkpoint on alone" in done.stdout
     assert lines_of(tmp_path / "third") == lines_of(expected)[120:]
 
 

@@ -8,13 +8,14 @@ import pytest
 from by_hand import ByHand
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import inference_of, learning_of, sgd, small_model, train_step
 
-from bpc_cli.core.learning import make_state, train_chunk, train_step
-from bpc_cli.core.models import make_networks
+from bpc_cli.core.learning import Batch, make_state
 from bpc_cli.core.optimisers import make_optimiser
-from bpc_cli.core.rules import make_rules
+from bpc_cli.core.training import Chunk, Examples, Training, train_chunk
+from bpc_cli.data.augmentation import AUGMENTATIONS, Noise, Shift
 from bpc_cli.data.datasets import labelled_examples, load_digits, shortened
-from bpc_cli.data.pixels import pixel_scale, shifted
+from bpc_cli.data.pixels import PixelScale
 from bpc_cli.errors import UserError
 
 ALPHA_F, ALPHA_B, RATE, BATCH, CLASSES = 0.3, 1.7, 0.05, 3, 4
@@ -39,42 +40,50 @@ class WithCrossEntropy(ByHand):
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_cross_entropy_at_the_label_is_its_equation(depth, float64):
-    one = make_optimiser("sgd", 1.0)
-    state = make_state(jax.random.PRNGKey(0), (CLASSES, *[5] * (depth - 1), 6), "tanh", one)
+    sizes = (CLASSES, *[5] * (depth - 1), 6)
+    model = small_model(0, sizes, "tanh", label_loss="cross_entropy")
     rng = np.random.default_rng(0)
     label, image = jnp.eye(CLASSES)[:BATCH], jnp.asarray(rng.normal(size=(BATCH, 6)))
-    sgd = make_optimiser("sgd", RATE)
-    rules = make_rules(
-        *(ALPHA_F, ALPHA_B, sgd, one, 5), reduction="sum", label_loss="cross_entropy"
+    alphas = (ALPHA_F, ALPHA_B)
+    learning = learning_of(alphas, sgd(1.0))
+    after, metrics = train_step(
+        make_state(model, learning),
+        Batch(label, image),
+        inference_of(alphas, sgd(RATE), 5),
+        learning,
     )
-    after, metrics = train_step(state, image, label, rules)
-    hand = WithCrossEntropy(state.generator, state.amortiser, label, image)
+    hand = WithCrossEntropy(model, label, image)
     relaxed = hand.relaxed(hand.amortised(), ALPHA_F, ALPHA_B, 5, RATE)
     np.testing.assert_allclose(metrics.energy_after, hand.energy(relaxed, ALPHA_F, ALPHA_B))
     expected = hand.gradients(relaxed, ALPHA_F, ALPHA_B)
     for name, gradients in zip(("generator", "amortiser"), expected, strict=True):
-        layers = zip(getattr(state, name).layers, getattr(after, name).layers, strict=True)
+        layers = zip(getattr(model, name), getattr(after.model, name), strict=True)
         for (before, now), gradient in zip(layers, gradients, strict=True):
             np.testing.assert_allclose(before.weight - now.weight, gradient, rtol=1e-7, atol=1e-12)
-    named = optax.softmax_cross_entropy(state.amortiser(image), label)
-    np.testing.assert_allclose(metrics.amort_loss, named.mean())
+    predicted = jax.vmap(model.feed_up)(image)[0]
+    loss = optax.softmax_cross_entropy(predicted, label)
+    np.testing.assert_allclose(metrics.amort_loss, loss.mean())
 
 
 def test_backpropagation_learns_from_cross_entropy(float64):
-    one = make_optimiser("sgd", 1.0)
-    state = make_state(jax.random.PRNGKey(0), (CLASSES, 5, 6), "tanh", one)
+    model = small_model(0, (CLASSES, 5, 6), "tanh", label_loss="cross_entropy")
     label, image = jnp.eye(CLASSES)[:BATCH], jnp.linspace(-1, 1, BATCH * 6).reshape(BATCH, 6)
-    rules = make_rules(
-        *(1.0, 2.0, make_optimiser("sgd", 0.0), one, 0),
-        algorithm="bp",
-        label_loss="cross_entropy",
+    alphas = (1.0, 2.0)
+    learning = learning_of(alphas, sgd(1.0), "bp")
+    after, _ = train_step(
+        make_state(model, learning),
+        Batch(label, image),
+        inference_of(alphas, sgd(0.0), 0, "bp"),
+        learning,
     )
-    after, _ = train_step(state, image, label, rules)
-    expected = jax.grad(
-        lambda network: 2.0 * optax.softmax_cross_entropy(network(image), label).mean()
-    )(state.amortiser)
+
+    def loss(model):
+        predicted = jax.vmap(model.feed_up)(image)[0]
+        return 2.0 * optax.softmax_cross_entropy(predicted, label).mean()
+
+    expected = jax.grad(loss)(model)
     for before, now, gradient in zip(
-        *(network.layers for network in (state.amortiser, after.amortiser, expected)), strict=True
+        *(each.amortiser for each in (model, after.model, expected)), strict=True
     ):
         np.testing.assert_allclose(before.weight - now.weight, gradient.weight, rtol=1e-9)
 
@@ -83,26 +92,27 @@ def test_backpropagation_learns_from_cross_entropy(float64):
 @pytest.mark.parametrize("use_bias", [False, True])
 def test_mupc_is_its_scalings_and_skips(depth, use_bias, float64):
     sizes = [3, *[8] * (depth - 1), 7]
-    generator, amortiser = make_networks(
-        jax.random.PRNGKey(0), sizes, "tanh", use_bias=use_bias, parameterisation="mupc"
-    )
+    model = small_model(0, sizes, "tanh", use_bias=use_bias, parameterisation="mupc")
     rng = np.random.default_rng(0)
 
     def by_hand(layers, state):
         for number, layer in enumerate(layers):
-            fan_in = state.shape[1]
+            weight, fan_in = np.asarray(getattr(layer, "layer", layer).weight), len(state)
             if number == 0:
-                state = state @ np.asarray(layer.weight).T / np.sqrt(fan_in)
+                state = weight @ state / np.sqrt(fan_in)
             elif number == depth - 1:
-                state = np.tanh(state) @ np.asarray(layer.weight).T / fan_in
+                state = weight @ np.tanh(state) / fan_in
             else:
-                product = np.tanh(state) @ np.asarray(layer.weight).T
-                state = state + product / np.sqrt(fan_in * depth)
+                state = state + weight @ np.tanh(state) / np.sqrt(fan_in * depth)
         return state
 
-    label, image = rng.normal(size=(2, 3)), rng.normal(size=(2, 7))
-    np.testing.assert_allclose(generator(label), by_hand(generator.layers, label), rtol=1e-12)
-    np.testing.assert_allclose(amortiser(image), by_hand(amortiser.layers[::-1], image), rtol=1e-12)
+    label, image = rng.normal(size=3), rng.normal(size=7)
+    generated, predicted = (
+        model.feed_down(jnp.asarray(label))[-1],
+        model.feed_up(jnp.asarray(image))[0],
+    )
+    np.testing.assert_allclose(generated, by_hand(model.generator, label), rtol=1e-12)
+    np.testing.assert_allclose(predicted, by_hand(model.amortiser[::-1], image), rtol=1e-12)
 
 
 @pytest.mark.slow
@@ -110,13 +120,9 @@ def test_mupc_keeps_activities_at_any_width_and_depth():
     """Standard normal weights, scaled, leave hidden activities of the same size."""
     sizes = []
     for width, depth in ((64, 4), (512, 4), (128, 32)):
-        _, amortiser = make_networks(
-            *(jax.random.PRNGKey(0), [10, *[width] * (depth - 1), 784], "relu"),
-            parameterisation="mupc",
-        )
-        state = jax.random.normal(jax.random.PRNGKey(1), (50, 784))
-        for index in reversed(range(1, depth)):
-            state = amortiser.predict(index, state)
+        model = small_model(0, [10, *[width] * (depth - 1), 784], "relu", parameterisation="mupc")
+        images = jax.random.normal(jax.random.PRNGKey(1), (50, 784))
+        state = jax.vmap(model.feed_up)(images)[1]
         sizes.append(float(jnp.sqrt(jnp.mean(state**2))))
     assert 0.5 < min(sizes) < max(sizes) < 2.5
 
@@ -134,68 +140,83 @@ def test_depth_32_trains_under_mupc(algorithm, bpc_train, tmp_path):
     assert float(out.split("test accuracy ")[1].split(" %")[0]) > 80
 
 
-def chunk_of(rules, state, n_steps=1, batch=400):
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (batch, 9), np.uint8))
-    indices = np.tile(np.arange(batch, dtype=np.int32), (n_steps, 1))
-    batches = (images, jnp.zeros(batch, jnp.uint8), indices, np.int32(n_steps))
-    return images, train_chunk((*batches, pixel_scale(0.2, 0.5), rules), state)
+def train_on(model, training, examples, indices):
+    """Train on rows of examples; return the state after and the metrics."""
+    chunk = Chunk(examples, indices, np.int32(len(indices)), training)
+    state, metrics, _ = train_chunk(chunk, make_state(model, training.learning))
+    return state, metrics
+
+
+def training_of(seed=0, augmentations=(), rate=0.0, n_steps=0):
+    optimiser = make_optimiser("adam", rate) if rate else sgd(0.0)
+    inference = inference_of((1.0, 1.0), sgd(0.1), n_steps)
+    learning = learning_of((1.0, 1.0), optimiser)
+    return Training(inference, learning, augmentations, jax.random.PRNGKey(seed))
 
 
 def test_noise_on_images_has_its_size_and_is_new_for_every_batch():
     """A generator of zero weights is wrong by the image itself."""
-    still = make_optimiser("sgd", 0.0)
-    networks = make_networks(jax.random.PRNGKey(0), [CLASSES, 9], "linear")
-    from bpc_cli.core.learning import start_from
-
-    zero = jax.tree.map(jnp.zeros_like, networks)
-    noise = 0.25
-    rules = make_rules(1.0, 1.0, still, still, 0, input_noise=noise)
-    images, (_, metrics, _) = chunk_of(rules, start_from(*zero, still), batch=4000)
-    clean = (np.asarray(images) / 255 - 0.2) / 0.5
+    noise, n = 0.25, 4000
+    zero = jax.tree.map(
+        jnp.zeros_like, small_model(0, [CLASSES, 9], "linear", PixelScale(0.2, 0.5))
+    )
+    images = np.random.default_rng(0).integers(0, 256, (n, 9), np.uint8)
+    examples = Examples(jnp.asarray(images), jnp.zeros(n, jnp.uint8))
+    indices = np.arange(n, dtype=np.int32)[None]
+    losses = []
+    for seed in (0, 1):
+        still = jax.tree.map(jnp.array, zero)
+        _, metrics = train_on(still, training_of(seed, (Noise(noise),)), examples, indices)
+        losses.append(float(metrics.gen_loss[0]))
+    clean = (images / 255 - 0.2) / 0.5
     expected = 0.5 * (np.mean(clean**2) + (noise / 0.5) ** 2)
-    np.testing.assert_allclose(metrics.gen_loss[0], expected, rtol=0.02)
-    zero = jax.tree.map(jnp.zeros_like, networks)
-    other = make_rules(1.0, 1.0, still, still, 0, input_noise=noise, seed=1)
-    _, (_, again, _) = chunk_of(other, start_from(*zero, still), batch=4000)
-    assert again.gen_loss[0] != metrics.gen_loss[0]
+    np.testing.assert_allclose(losses, expected, rtol=0.02)
+    assert losses[0] != losses[1]
 
 
 def test_shifts_are_whole_pixels_each_as_likely():
     shape, most = (4, 5, 1), 1
-    image = np.random.default_rng(0).integers(1, 256, shape, np.uint8)
-    many = jnp.asarray(np.tile(image.ravel(), (900, 1)))
-    moved = np.asarray(shifted(many, shape, most, 1.0, jax.random.PRNGKey(0)))
+    image = np.random.default_rng(0).integers(1, 256, shape, np.uint8).astype(np.float32)
+    many = jnp.asarray(np.tile(image, (900, 1, 1, 1)))
+    moved = np.asarray(Shift(most)(many, jax.random.PRNGKey(0)))
     padded = np.pad(image, ((most, most), (most, most), (0, 0)))
     possible = {padded[y : y + 4, x : x + 5].tobytes(): 0 for y in range(3) for x in range(3)}
     for each in moved:
         possible[each.tobytes()] += 1  # a KeyError if it is none of these
     assert min(possible.values()) > 60
-    moved = np.asarray(shifted(many, shape, most, 0.5, jax.random.PRNGKey(0)))
-    assert abs(np.mean((moved == many).all(axis=1)) - (0.5 + 0.5 / 9)) < 0.06
-    with pytest.raises(ValueError, match="takes their image_shape"):
-        make_rules(1.0, 1.0, make_optimiser("sgd", 0.1), make_optimiser("sgd", 0.1), 1, shift=1)
+    moved = np.asarray(Shift(most, 0.5)(many, jax.random.PRNGKey(0)))
+    still = np.mean((moved == many).all(axis=(1, 2, 3)))
+    assert abs(still - (0.5 + 0.5 / 9)) < 0.06
 
 
-def test_which_labels_are_known_is_the_rules():
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_augmentation_keeps_shapes_and_is_fixed_by_its_key(name):
+    images = jnp.asarray(np.random.default_rng(0).random((6, 5, 4, 3), np.float32))
+    keys = jax.random.PRNGKey(0), jax.random.PRNGKey(0), jax.random.PRNGKey(1)
+    once, again, other = (AUGMENTATIONS[name](1)(images, key) for key in keys)
+    assert once.shape == images.shape
+    np.testing.assert_array_equal(once, again)
+    assert not np.array_equal(once, other)
+
+
+def test_whose_labels_are_known_stays_with_the_data():
     """With no label known, labels change nothing that is learnt."""
-    adam = make_optimiser("adam", 1e-2)
-    none = np.zeros(400, bool)
-    rules = make_rules(1.0, 1.0, make_optimiser("sgd", 0.1), adam, 2, labelled=none)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (400, 9), np.uint8))
     indices = rng.integers(0, 400, (5, 8), np.int32)
-
-    def train(labels, rules):
-        state = make_state(jax.random.PRNGKey(0), (CLASSES, 5, 9), "relu", adam)
-        batches = (images, jnp.asarray(labels, jnp.uint8), indices, np.int32(5))
-        return jax.tree.leaves(train_chunk((*batches, pixel_scale(0.2, 0.5), rules), state)[0])
-
     some, others = rng.integers(0, CLASSES, (2, 400))
-    for a, b in zip(train(some, rules), train(others, rules), strict=True):
+
+    def train(labels, known):
+        model = small_model(0, (CLASSES, 5, 9), "relu", PixelScale(0.2, 0.5))
+        examples = Examples(images, jnp.asarray(labels, jnp.uint8), known)
+        return jax.tree.leaves(
+            train_on(model, training_of(rate=1e-2, n_steps=2), examples, indices)[0]
+        )
+
+    none = jnp.zeros(400, bool)
+    for a, b in zip(train(some, none), train(others, none), strict=True):
         np.testing.assert_array_equal(a, b)
-    all_known = make_rules(1.0, 1.0, make_optimiser("sgd", 0.1), adam, 2)
-    pairs = zip(train(some, all_known), train(others, all_known), strict=True)
+    pairs = zip(train(some, None), train(others, None), strict=True)
     assert not all(np.array_equal(a, b) for a, b in pairs)
 
 
@@ -214,12 +235,12 @@ def test_gradients_are_clipped_to_their_norm():
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0, 1), st.integers(0, 2**32 - 1), st.integers(50, 300))
-def test_the_share_of_labels_is_each_classs(fraction, seed, n):
+def test_the_fraction_of_labels_is_each_classs(fraction, seed, n):
     labels = np.random.default_rng(n).integers(0, 5, n).astype(np.uint8)
     known = labelled_examples(labels, fraction, seed)
     for label in range(5):
-        share = known[labels == label].sum()
-        assert share == max(round(fraction * (labels == label).sum()), fraction > 0)
+        n_known = known[labels == label].sum()
+        assert n_known == max(round(fraction * (labels == label).sum()), fraction > 0)
     np.testing.assert_array_equal(known, labelled_examples(labels, fraction, seed))
 
 

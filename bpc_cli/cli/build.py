@@ -1,122 +1,251 @@
-"""What a config names, built: the rules of a step, and networks before the first."""
+"""A config → plain values: the only file below the commands that sees a config's options."""
 
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
 import jax
-import numpy as np
-from jaxtyping import Bool
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from bpc_cli.core.algorithms import inference_weights, learning_weights
+from bpc_cli.core.architectures import Mlp
 from bpc_cli.core.ensembles import stack
-from bpc_cli.core.learning import TrainState, make_state
-from bpc_cli.core.models import layer_sizes
-from bpc_cli.core.optimisers import Optimiser, make_optimiser
-from bpc_cli.core.rules import Rules, make_rules
+from bpc_cli.core.inference import Inference
+from bpc_cli.core.learning import Learning, TrainState, make_state
+from bpc_cli.core.models import Model, make_model
+from bpc_cli.core.optimisers import Optimiser, make_optimiser, scaled
+from bpc_cli.core.training import Training
+from bpc_cli.data.augmentation import AUGMENTATIONS, Augmentation, Shift
 from bpc_cli.data.datasets import Dataset, labelled_examples
+from bpc_cli.data.pixels import PixelScale
 from bpc_cli.errors import UserError
-from bpc_cli.options.schema import TrainConfig, layer_weights, n_inference_steps
+from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.check import changed_options, check_saved_config, unknown_choice
+from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
+from bpc_cli.options.evaluation_schema import EvalConfig
+from bpc_cli.options.schema import TrainConfig
+from bpc_cli.runs.loop import Ensemble
+from bpc_cli.runs.plan import Plan, Schedule
 
 
-def build(config: TrainConfig, n_iters: int, dataset: Dataset) -> tuple[Rules, TrainState]:
-    """Build what a config names: each seed's rules of a step and networks, stacked.
+def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
+    """Build what a run is to do.
 
     Raises:
-        UserError: for optimisers or schedules that optax does not have or does not accept.
+        UserError: if not one whole batch fits into the training set.
     """
-    model = config.model
-    seeds = range(config.seed, config.seed + config.n_seeds)
-    fraction, labels = config.data.label_fraction, dataset.train_labels
-    rules = [
-        build_rules(
-            config,
-            seed,
-            n_inference_steps(config),
-            n_iters,
-            labelled=None if fraction == 1 else labelled_examples(labels, fraction, seed),
-            image_shape=dataset.image_shape,
+    n_examples = len(dataset.train_images)
+    if config.batch_size > n_examples:
+        raise UserError(
+            f"batch_size must be at most {n_examples}, the size of the training set, "
+            f"not {config.batch_size}"
         )
-        for seed in seeds
-    ]
-    sizes = layer_sizes(dataset.n_classes, model.width, model.depth, dataset.train_images.shape[1])
+    n_iters = config.n_train_iters
+    if config.n_epochs is not None:
+        n_iters = config.n_epochs * (n_examples // config.batch_size)
+    distance = checkpoint_distance(config)
+    return Plan(
+        seeds=range(config.seed, config.seed + config.n_seeds),
+        batch_size=config.batch_size,
+        schedule=Schedule(
+            n_iters, config.test_every, config.log_every, *distance, config.keep_every
+        ),
+        dataset=dataset,
+        label_loss=config.model.label_loss,
+        title=f"forward_energy_weight={config.forward_energy_weight:g}",
+        save_samples=config.save_samples,
+        ends_sweep=config.on_divergence == "stop",
+        options=dataclasses.asdict(config),
+    )
+
+
+def build_ensemble(config: TrainConfig, plan: Plan) -> Ensemble:
+    """Build every seed's model, how it trains, and whose labels it knows.
+
+    Raises:
+        UserError: for optimisers, schedules or augmentations that do not exist or are not accepted.
+    """
+    fraction, labels = config.data.label_fraction, plan.dataset.train_labels
+    trainings = [build_training(config, seed, plan.schedule.n_iters) for seed in plan.seeds]
+    known = None
+    if fraction < 1:
+        known = stack([labelled_examples(labels, fraction, seed) for seed in plan.seeds])
+    maker = model_maker(config, plan.dataset.n_classes, plan.dataset.image_shape)
     states = [
-        make_state(
-            jax.random.PRNGKey(seed),
-            tuple(sizes),
-            model.act_fn,
-            rules[0].parameter_optimiser,
-            model.use_bias,
-            model.parameterisation,
-            model.generator_act_fn,
-        )
-        for seed in seeds
+        _make_state(maker, jax.random.PRNGKey(seed), training.learning)
+        for seed, training in zip(plan.seeds, trainings, strict=True)
     ]
-    return stack(rules), stack(states)
+    return Ensemble(stack(trainings), known, stack(states))
 
 
-def build_rules(
-    config: TrainConfig,
-    seed: int,
-    n_steps: int,
-    n_iters: int,
-    labelled: Bool[np.ndarray, " examples"] | None = None,
-    image_shape: tuple[int, int, int] | None = None,
-) -> Rules:
-    """Build the rules of a seed's steps.
+# These programs run once and are slow to optimise: level 1 halves their compilation.
+@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 1})  # pyright: ignore
+def _make_state(maker: Callable[..., Model], key: PRNGKeyArray, learning: Learning) -> TrainState:
+    return make_state(maker(key=key), learning)
+
+
+def model_maker(
+    config: TrainConfig, n_classes: int, image_shape: tuple[int, int, int]
+) -> Callable[..., Model]:
+    """Make the function that makes a config's model from a `key`."""
+    model = config.model
+    architecture = Mlp(
+        model.width,
+        model.depth,
+        model.act_fn,
+        model.generator_act_fn,
+        model.use_bias,
+        model.parameterisation,
+    )
+    return Partial(
+        make_model,
+        architecture,
+        n_classes=n_classes,
+        image_shape=image_shape,
+        pixel_scale=PixelScale(config.data.mean, config.data.std),
+        label_loss=model.label_loss,
+    )
+
+
+def build_training(config: TrainConfig, seed: int, n_iters: int) -> Training:
+    """Build how a seed's model trains.
 
     Args:
         config: a checked config.
         seed: the seed.
-        n_steps: gradient steps on the activities.
         n_iters: training iterations, over which a schedule is stretched.
-        labelled: which training examples' labels are known; None: all.
-        image_shape: height, width and channels of a training image; None: there is no training.
+
+    Raises:
+        UserError: for optimisers, schedules or augmentations that do not exist or are not accepted.
+    """
+    optim, algorithm = config.optim, ALGORITHMS[config.algorithm.name]
+    optimiser = _build_optimiser(
+        optim.param,
+        optim.param_lr,
+        optim.param_args,
+        optim.param_schedule,
+        optim.param_schedule_args,
+        n_steps=n_iters,
+        clip=optim.param_clip,
+    )
+    learning = Learning(
+        learning_weights(algorithm, *_energy_weights(config)),
+        optimiser,
+        algorithm.by_backpropagation,
+    )
+    return Training(
+        build_inference(config),
+        learning,
+        _build_augmentations(config),
+        jax.random.PRNGKey(seed),
+    )
+
+
+def build_inference(config: TrainConfig) -> Inference:
+    """Build how a config's activities are initialised and relaxed.
 
     Raises:
         UserError: for optimisers or schedules that optax does not have or does not accept.
     """
-    inference = config.inference
-    activity_optimiser, parameter_optimiser = _build_optimisers(config, n_steps, n_iters)
-    return make_rules(
-        layer_weights(config.forward_energy_weight, inference.forward_layer_weights),
-        layer_weights(config.backward_energy_weight, inference.backward_layer_weights),
-        activity_optimiser,
-        parameter_optimiser,
+    optim, inference = config.optim, config.inference
+    algorithm, n_steps = ALGORITHMS[config.algorithm.name], n_inference_steps(config)
+    optimiser = _build_optimiser(
+        optim.activity,
+        optim.activity_lr,
+        optim.activity_args,
+        optim.activity_schedule,
+        optim.activity_schedule_args,
+        n_steps=max(n_steps, 1),
+    )
+    if inference.reduction == "mean":  # each sample's part of the batch's mean energy
+        optimiser = scaled(optimiser, 1 / config.batch_size)
+    return Inference(
+        inference_weights(algorithm, *_energy_weights(config)),
+        optimiser,
         n_steps,
-        algorithm=config.algorithm.name,
-        start=inference.start,
-        reduction=inference.reduction,
-        seed=seed,
-        label_loss=config.model.label_loss,
-        tolerance=inference.tolerance,
-        input_noise=config.data.noise,
-        labelled=labelled,
-        label_decay=inference.label_decay,
-        shift=config.data.shift if image_shape else 0,
-        shift_share=config.data.shift_share,
-        image_shape=image_shape,
+        inference.init or algorithm.init,
+        _array_or_none(inference.tolerance),
+        _array_or_none(inference.label_precision or None),
     )
 
 
-def _build_optimisers(
-    config: TrainConfig, n_steps: int, n_iters: int
-) -> tuple[Optimiser, Optimiser]:
-    optim = config.optim
+def build_test_inference(trained: TrainConfig, config: EvalConfig) -> Inference:
+    """Build how activities relax at test time: as in training, but for what is asked otherwise.
+
+    Raises:
+        UserError: for an optimiser that optax does not have.
+    """
+    optim, asked = trained.optim, config.optim
+    if asked.activity is not None:
+        optim = dataclasses.replace(optim, activity=asked.activity, activity_args={})
+    if asked.activity_args:
+        optim = dataclasses.replace(optim, activity_args=asked.activity_args)
+    if asked.activity_lr is not None:
+        optim = dataclasses.replace(optim, activity_lr=asked.activity_lr)
+    inference = trained.inference
+    if config.inference.n_steps is not None:
+        inference = dataclasses.replace(inference, n_steps=config.inference.n_steps)
+    weights = {
+        name: getattr(config, name)
+        for name in ("forward_energy_weight", "backward_energy_weight")
+        if getattr(config, name) is not None
+    }
+    return build_inference(
+        dataclasses.replace(trained, optim=optim, inference=inference, **weights)
+    )
+
+
+def list_changes(config: TrainConfig) -> Callable[[object, Path], list[str]]:
+    """Make the function that lists which options of a saved config may not change and do."""
+
+    def changes_since(saved: object, path: Path) -> list[str]:
+        return changed_options(check_saved_config(saved, path), config)
+
+    return changes_since
+
+
+def _energy_weights(config: TrainConfig) -> tuple[Float[Array, "*depth"], Float[Array, "*depth"]]:
+    """Multiply each direction's energy weight by a factor for each layer, if there are any."""
+
+    def weight(number: float, factors: Sequence[float] | None) -> Array:
+        weights = number if factors is None else [number * factor for factor in factors]
+        return jnp.asarray(weights, jnp.result_type(float))
+
+    inference = config.inference
+    return (
+        weight(config.forward_energy_weight, inference.forward_layer_weights),
+        weight(config.backward_energy_weight, inference.backward_layer_weights),
+    )
+
+
+def _build_augmentations(config: TrainConfig) -> tuple[Augmentation, ...]:
+    data = config.data
+    augmentations: list[Augmentation] = []
+    if data.shift and "shift" not in data.augmentation:
+        augmentations.append(Shift(data.shift, data.shift_fraction))
+    noise = {"noise": data.noise} if data.noise else {}
+    for name, number in (noise | data.augmentation).items():
+        if name not in AUGMENTATIONS:
+            raise UserError(unknown_choice("data.augmentation", name, list(AUGMENTATIONS)))
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise UserError(f"data.augmentation.{name} must be a number, not {number}")
+        try:
+            augmentations.append(AUGMENTATIONS[name](number))
+        except ValueError as error:
+            raise UserError(f"data.augmentation.{name} must be {error}, not {number}") from error
+    return tuple(augmentations)
+
+
+def _build_optimiser(*arguments: Any, **more: Any) -> Optimiser:
     try:
-        return (
-            make_optimiser(
-                optim.activity,
-                optim.activity_lr,
-                optim.activity_args,
-                optim.activity_schedule,
-                optim.activity_schedule_args,
-                n_steps=max(n_steps, 1),
-            ),
-            make_optimiser(
-                optim.param,
-                optim.param_lr,
-                optim.param_args,
-                optim.param_schedule,
-                optim.param_schedule_args,
-                n_steps=n_iters,
-                clip=optim.param_clip,
-            ),
-        )
+        return make_optimiser(*arguments, **more)
     except ValueError as error:
         raise UserError(f"optim: {error}") from error
+
+
+def _array_or_none(number: float | None) -> Float[Array, ""] | None:
+    return None if number is None else jnp.asarray(number, jnp.result_type(float))

@@ -25,15 +25,14 @@ from bpc_cli.options.check import (
     unknown_choice,
     unknown_option,
 )
-from bpc_cli.options.declare import option_fields
-from bpc_cli.options.evaluation_schema import EvalConfig, register_schemas
+from bpc_cli.options.declare import option_fields, renamed_options
+from bpc_cli.options.evaluation_schema import register_schemas
+from bpc_cli.options.names import GROUPS, LAUNCHERS
 
 _FLAGS = {
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
-_LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
-_GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment")
 
 
 def run_command(
@@ -61,6 +60,7 @@ def run_command(
         print(f"{command} {importlib.metadata.version('bpc-cli')}")
         return
     _prepare_flags(command)
+    _take_former_names(command, schema)
     debugging = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     register_schemas()
@@ -80,7 +80,10 @@ def run_command(
         fail(command, _explain(error, schema))
         sys.exit(1)
     except KeyboardInterrupt as error:
-        fail(command, "; ".join(dict.fromkeys(["interrupted", *(task.go_on if task else [])])))
+        fail(
+            command,
+            "; ".join(dict.fromkeys(["interrupted", *(task.how_to_resume if task else [])])),
+        )
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
     finally:
         gc.freeze()  # else Python looks for garbage among all of JAX's objects before it exits
@@ -96,7 +99,7 @@ def _register_plugins() -> None:
         known.register(plugin)
     # Else Hydra would lay its plugins' own launcher configs under ours of the same names.
     launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for name in _LAUNCHERS[2:]:
+    for name in LAUNCHERS[2:]:
         launchers.pop(f"{name}.yaml", None)
 
 
@@ -111,6 +114,17 @@ def _prepare_flags(command: str) -> None:
     sys.argv[1:] = flags + rest
 
 
+def _take_former_names(command: str, schema: type) -> None:
+    """Give options on the command line their names now, with a line of warning for each."""
+    renamed = renamed_options(schema)
+    for number, word in enumerate(sys.argv[1:], 1):
+        match = re.match(r"([+~]*)([\w.]+)(=.*|$)", word, re.DOTALL)
+        if match and (now := renamed.get(match[2])):
+            sys.argv[number] = f"{match[1]}{now}{match[3]}"
+            warning = f"'{match[2]}' is now '{now}'; the former name goes with the next release"
+            print(f"{command}: WARNING: {warning}", file=sys.stderr)
+
+
 def _explain(error: BaseException, schema: type) -> str:
     """Shorten what Hydra says of a command line to one line, without its advice to use '+'."""
     text = str(error)
@@ -122,7 +136,7 @@ def _explain(error: BaseException, schema: type) -> str:
         return unknown_option(key, schema)
     if match := re.match(r"(?s)In .*Could not find '([^']+)/([^']+)'.*?Available options", text):
         group, name = match.groups()
-        return unknown_choice(group, name, _choices(group)) if group in _GROUPS else one_line(error)
+        return unknown_choice(group, name, _choices(group)) if group in GROUPS else one_line(error)
     if match := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"'+{match[1]}' is already an option: write it without '+'"
     if isinstance(error, OmegaConfBaseException):
@@ -135,17 +149,17 @@ def _explain(error: BaseException, schema: type) -> str:
 def _choices(group: str) -> list[str]:
     """List a config group's names."""
     folder = importlib.resources.files("bpc_cli.configs").joinpath(group)
+    files = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    stored = ConfigStore.instance().repo.get(group, {})  # groups whose names a table gives
     return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
+        name.removesuffix(".yaml") for name in {*files, *stored} if name.endswith(".yaml")
     )
 
 
 def _help(command: str, config_name: str, schema: type, about: str) -> str:
     """Explain every option with its unit and default."""
     with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
-        composed = hydra.compose(config_name)
+        composed = hydra.compose(config_name, return_hydra_config=True)
     lines = [about, "", "Options (NAME=VALUE):"]
     for path, field in option_fields(schema):
         missing = OmegaConf.is_missing(composed, path)
@@ -154,22 +168,22 @@ def _help(command: str, config_name: str, schema: type, about: str) -> str:
         unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
         lines += textwrap.wrap(
             f"{field.metadata['help']}{unit} (default: {default})",
-            initial_indent=f"  {path:<32}",
-            subsequent_indent=" " * 34,
+            initial_indent=f"  {path:<34}",
+            subsequent_indent=" " * 36,
             width=100,
         )
         if field.metadata["choices"]:
-            lines.append(" " * 34 + f"one of: {', '.join(field.metadata['choices'])}")
+            lines.append(" " * 36 + f"one of: {', '.join(field.metadata['choices'])}")
     lines += ["", "Groups (GROUP=NAME sets several options at once):"]
-    for group in _GROUPS:
-        if group in composed or (group == "experiment" and schema is not EvalConfig):
-            lines.append(f"  {group:<32}{', '.join(_choices(group))}")
+    for group in GROUPS:
+        if group in composed.hydra.runtime.choices:
+            lines.append(f"  {group:<34}{', '.join(_choices(group))}")
     lines += [
         "",
         "Hydra's own flags:",
         f"  {command} --cfg job               show the composed config and stop",
         f"  {command} -m NAME=A,B,C           run once per value, or per combination of values",
-        "    hydra/launcher=NAME             of -m, who runs them: " + ", ".join(_LAUNCHERS),
+        "    hydra/launcher=NAME             of -m, who runs them: " + ", ".join(LAUNCHERS),
         f"  {command} --hydra-help            everything else, such as tab completion",
     ]
     return "\n".join(lines)

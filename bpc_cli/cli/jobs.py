@@ -1,4 +1,4 @@
-"""Composed configs → jobs: checked, run, and each failure told in one line."""
+"""Composed configs → jobs: checked, run, and each failure reported in one line."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import write_json
 from bpc_cli.options.check import check_config, program_options
-from bpc_cli.reporting.reader import SUMMARY
+from bpc_cli.runs.directory import SUMMARY
 
 Failure = UserError | OSError | None
 
@@ -63,7 +63,7 @@ class Task:
     Attributes:
         failures: why jobs of this process failed, a line each.
         in_job: whether an exception comes from a job of this process.
-        go_on: for jobs that were interrupted, how to go on.
+        how_to_resume: for jobs that were interrupted, how to resume them.
     """
 
     _stopped = False  # whether a signal has ended a job of this process, a launcher's worker
@@ -78,7 +78,7 @@ class Task:
     ):
         self.failures: list[str] = []
         self.in_job = False
-        self.go_on: list[str] = []
+        self.how_to_resume: list[str] = []
         self._command = command
         self._schema = schema
         self._run = run
@@ -111,18 +111,18 @@ class Task:
                     config = check_config(job.config, self._schema)
                     checked[number] = Job(config, job.hydra)
                 except UserError as error:
-                    reasons[number] = self._tell(composed[number], error)
+                    reasons[number] = self._report(composed[number], error)
             for group in _groups_of(checked, group_size):
                 failures = self._run([checked[n]._replace(began=self._began) for n in group])
                 self._began = time.time()
                 for number, failure in zip(group, failures, strict=True):
                     if failure is not None:
-                        reasons[number] = self._tell(composed[number], failure)
+                        reasons[number] = self._report(composed[number], failure)
         except KeyboardInterrupt:
             if elsewhere:  # raised, it would end the jobs of other processes before they have saved
                 Task._stopped = True
                 return [f"{os.path.relpath(job.directory)}: interrupted" for job in composed]
-            self.go_on += [_how_to_go_on(job) for job in composed]
+            self.how_to_resume += [_how_to_resume(job) for job in composed]
             raise
         finally:
             for job in composed:
@@ -130,8 +130,8 @@ class Task:
         self.in_job = False
         return reasons
 
-    def _tell(self, job: Job, failure: UserError | OSError) -> str:
-        """Print why a job failed, and leave the reason where a job of a sweep has left nothing."""
+    def _report(self, job: Job, failure: UserError | OSError) -> str:
+        """Report why a job failed; leave the reason where a job of a sweep has left nothing."""
         if self._debugging:
             raise failure
         reason = one_line(failure)
@@ -199,14 +199,14 @@ def _groups_of(jobs: Mapping[int, Job], size: int) -> Iterator[list[int]]:
             yield numbers[first : first + size]
 
 
-def _how_to_go_on(job: Job) -> str:
+def _how_to_resume(job: Job) -> str:
     """Say what to add to a command whose job was interrupted, if it left anything."""
     option, chosen = "hydra.run.dir", job.directory
     if job.hydra.mode == RunMode.MULTIRUN:
         option, chosen = "hydra.sweep.dir", Path(job.hydra.sweep.dir)
     if not job.directory.exists() or not any(job.directory.iterdir()):
         return "nothing had been saved"
-    return f"the same command with {option}={os.path.relpath(chosen)} goes on"
+    return f"the same command with {option}={os.path.relpath(chosen)} resumes"
 
 
 def _remove_what_hydra_made(directory: Path, there_before: set[Path]) -> None:

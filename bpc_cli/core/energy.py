@@ -1,160 +1,122 @@
-"""Prediction errors and the bidirectional energy: pure functions, one per equation.
+"""Prediction errors and the bidirectional energy of one sample: pure functions, one per equation.
 
-Oliviers, Tang & Bogacz 2025 (arXiv 2505.23415). Layers are indexed from the label side, as in
-`bpc_cli.core.models`.
+Oliviers, Tang & Bogacz 2025 (arXiv 2505.23415). States are s = (label, z_0, …, image), and layers
+are indexed from the label side, as in `core.models`. `jax.vmap` makes a batch of a sample.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bpc_cli.core.models import Amortiser, Generator
+from bpc_cli.core.models import Model
 
-EnergyWeight = float | Float[Array, "#depth"] | Float[Array, ""] | None
-LABEL_LOSSES = ("squared", "cross_entropy")
+LayerStates = Sequence[Float[Array, "..."]]
+Weight = int | float | Float[Array, "#depth"] | Float[Array, ""]
 
 
-def generator_errors(
-    generator: Generator,
-    label: Float[Array, "batch label"],
-    activities: Sequence[Float[Array, "batch width"]],
-    image: Float[Array, "batch image"],
-) -> list[Float[Array, "batch target"]]:
-    """Compute the generator's prediction errors, `states[i + 1] - W_i φ(states[i])`.
+class EnergyWeights(NamedTuple):
+    """The weights of both directions' prediction errors; a direction of None is left out.
 
-    Returns:
-        `depth` arrays: at z_0, z_1, ..., and last at the image.
+    Attributes:
+        forward: α_f, the generator's: one number, or one for each layer, label side first.
+        backward: α_b, the amortiser's, likewise.
     """
-    states = [label, *activities, image]
-    return [states[i + 1] - generator.predict(i, states[i]) for i in range(generator.depth)]
+
+    forward: Weight | None = 1.0
+    backward: Weight | None = 1.0
 
 
-def amortiser_errors(
-    amortiser: Amortiser,
-    label: Float[Array, "batch label"],
-    activities: Sequence[Float[Array, "batch width"]],
-    image: Float[Array, "batch image"],
-) -> list[Float[Array, "batch target"]]:
-    """Compute the amortiser's prediction errors, `states[i] - V_i φ(states[i + 1])`.
+def generator_errors(model: Model, states: LayerStates) -> list[Float[Array, "..."]]:
+    """Compute the generator's prediction errors, s_{i+1} - W_i φ(s_i): at z_0, …, the image."""
+    return [states[i + 1] - layer(states[i]) for i, layer in enumerate(model.generator)]
 
-    Returns:
-        `depth` arrays: first at the label, then at z_0, z_1, ...
-    """
-    states = [label, *activities, image]
-    return [states[i] - amortiser.predict(i, states[i + 1]) for i in range(amortiser.depth)]
+
+def amortiser_errors(model: Model, states: LayerStates) -> list[Float[Array, "..."]]:
+    """Compute the amortiser's prediction errors, s_i - V_i φ(s_{i+1}): at the label, z_0, …."""
+    return [states[i] - layer(states[i + 1]) for i, layer in enumerate(model.amortiser)]
 
 
 def energy_terms(
-    generator: Generator,
-    amortiser: Amortiser,
-    label: Float[Array, "batch label"],
-    activities: Sequence[Float[Array, "batch width"]],
-    image: Float[Array, "batch image"],
-    forward_energy_weight: EnergyWeight,
-    backward_energy_weight: EnergyWeight,
-    label_loss: str = "squared",
+    model: Model, states: LayerStates, weights: EnergyWeights
 ) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
-    """Compute the energy's terms, one per layer and direction, as means over the batch.
+    """Compute a sample's energy terms, one per layer and direction: α ½ ‖prediction error‖².
 
-    A term is `α/B Σ_samples ½ ‖prediction error‖²`, α_f for the generator's errors and α_b for
-    the amortiser's. A weight may be one for each layer; a direction whose weight is None takes no
-    part, and its terms are 0. With the `label_loss` "cross_entropy", the amortiser's term at the
-    label is `α_b/B Σ_samples -Σ label · log softmax(prediction)`: the label's distribution is
-    categorical there, not Gaussian.
+    With the label loss "cross_entropy", the amortiser's term at the label is
+    α_b (-Σ label · log softmax(prediction)): the label's distribution is categorical, not Gaussian.
 
     Returns:
-        The generator's terms (z_0, ..., image) and the amortiser's (label, z_0, ...).
+        The generator's terms (z_0, …, image) and the amortiser's (label, z_0, …); 0 in a
+        direction that is left out.
     """
-    nothing = jnp.zeros(generator.depth, image.dtype)
-    forward = backward = nothing
-    if forward_energy_weight is not None:
-        errors = generator_errors(generator, label, activities, image)
-        forward = forward_energy_weight * jnp.stack([half_mean_square_norm(e) for e in errors])
-    if backward_energy_weight is not None:
-        errors = amortiser_errors(amortiser, label, activities, image)
-        terms = [half_mean_square_norm(e) for e in errors]
-        terms[0] = label_term(label, errors[0], label_loss)
-        backward = backward_energy_weight * jnp.stack(terms)
+    forward = backward = jnp.zeros(model.depth, states[-1].dtype)
+    if weights.forward is not None:
+        terms = [half_square_norm(error) for error in generator_errors(model, states)]
+        forward = weights.forward * jnp.stack(terms)
+    if weights.backward is not None:
+        errors = amortiser_errors(model, states)
+        terms = [half_square_norm(error) for error in errors]
+        terms[0] = label_term(model.label_loss, states[0], states[0] - errors[0])
+        backward = weights.backward * jnp.stack(terms)
     return forward, backward
 
 
 def output_terms(
-    generator: Generator,
-    amortiser: Amortiser,
-    label: Float[Array, "batch label"],
-    image: Float[Array, "batch image"],
-    forward_energy_weight: EnergyWeight,
-    backward_energy_weight: EnergyWeight,
-    label_loss: str = "squared",
+    model: Model,
+    label: Float[Array, " label"],
+    image: Float[Array, "*image"],
+    weights: EnergyWeights,
 ) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
-    """Compute the terms of a network's own output alone, which backpropagation learns from.
+    """Compute the terms of both passes' outputs alone, which backpropagation learns from.
 
-    They are `α_f/B Σ_samples ½ ‖image - generator(label)‖²` and
-    `α_b/B Σ_samples ½ ‖label - amortiser(image)‖²`: the energy's terms at the clamped ends, with
-    every hidden activity what the network that is measured makes of its input. `label_loss` is
-    that of `energy_terms`.
+    They are α_f ½ ‖image - generated image‖² and α_b ½ ‖label - predicted label‖²: the energy's
+    terms at the clamped ends, with every hidden state what the direction that is measured predicts.
 
     Returns:
         As `energy_terms`, 0 at hidden layers.
     """
-    nothing = jnp.zeros(generator.depth, image.dtype)
-    forward = half_mean_square_norm(image - generator(label))
-    backward = label_term(label, label - amortiser(image), label_loss)
-    return (
-        nothing
-        if forward_energy_weight is None
-        else forward_energy_weight * nothing.at[-1].set(forward),
-        nothing
-        if backward_energy_weight is None
-        else backward_energy_weight * nothing.at[0].set(backward),
-    )
+    forward = backward = jnp.zeros(model.depth, image.dtype)
+    if weights.forward is not None:
+        term = half_square_norm(image - model.feed_down(label)[-1])
+        forward = weights.forward * forward.at[-1].set(term)
+    if weights.backward is not None:
+        term = label_term(model.label_loss, label, model.feed_up(image)[0])
+        backward = weights.backward * backward.at[0].set(term)
+    return forward, backward
 
 
-def energy(
-    generator: Generator,
-    amortiser: Amortiser,
-    label: Float[Array, "batch label"],
-    activities: Sequence[Float[Array, "batch width"]],
-    image: Float[Array, "batch image"],
-    forward_energy_weight: EnergyWeight,
-    backward_energy_weight: EnergyWeight,
-    label_loss: str = "squared",
-) -> Float[Array, ""]:
-    """Compute the bidirectional energy F, the sum of all `energy_terms`.
+def energy(model: Model, states: LayerStates, weights: EnergyWeights) -> Float[Array, ""]:
+    """Compute a sample's bidirectional energy F, the sum of all `energy_terms`.
 
-    F = 1/B Σ_samples [α_f ½ Σ_i ‖s_{i+1} - W_i φ(s_i)‖² + α_b ½ Σ_i ‖s_i - V_i φ(s_{i+1})‖²],
-    with s = (label, z_0, ..., image).
+    F = α_f ½ Σ_i ‖s_{i+1} - W_i φ(s_i)‖² + α_b ½ Σ_i ‖s_i - V_i φ(s_{i+1})‖²
+    (Oliviers, Tang & Bogacz 2025).
+
+    Args:
+        model: the model.
+        states: label, z_0, …, image.
+        weights: α_f and α_b.
     """
-    forward, backward = energy_terms(
-        generator,
-        amortiser,
-        label,
-        activities,
-        image,
-        forward_energy_weight,
-        backward_energy_weight,
-        label_loss,
-    )
+    forward, backward = energy_terms(model, states, weights)
     return jnp.sum(forward) + jnp.sum(backward)
 
 
 def label_term(
-    label: Float[Array, "batch label"], error: Float[Array, "batch label"], label_loss: str
+    label_loss: str, label: Float[Array, " label"], predicted: Float[Array, " label"]
 ) -> Float[Array, ""]:
-    """Compute how far the amortiser's prediction of the label is off, as a mean over the batch.
+    """Compute how far the amortiser's prediction of a label is off.
 
     Args:
+        label_loss: one of `names.LABEL_LOSSES`.
         label: one-hot, or a distribution over classes.
-        error: the label less its prediction; under "cross_entropy", predictions are logits.
-        label_loss: an entry of `LABEL_LOSSES`.
+        predicted: the prediction; logits under "cross_entropy".
     """
     if label_loss == "cross_entropy":
-        return -jnp.sum(label * jax.nn.log_softmax(label - error)) / label.shape[0]
-    return half_mean_square_norm(error)
+        return -jnp.sum(label * jax.nn.log_softmax(predicted))
+    return half_square_norm(label - predicted)
 
 
-def half_mean_square_norm(error: Float[Array, "batch target"]) -> Float[Array, ""]:
-    """Compute the mean over the batch of ½ ‖error‖²."""
-    return 0.5 * jnp.sum(error**2) / error.shape[0]
+def half_square_norm(error: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """Compute ½ ‖error‖²."""
+    return 0.5 * jnp.sum(error**2)

@@ -1,4 +1,4 @@
-"""Replicas: one program over several networks of the same shapes, stacked along a leading axis."""
+"""Ensembles: one program over several models of the same shapes, stacked along a leading axis."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -24,13 +24,13 @@ def join(stacks: Sequence[Tree]) -> Tree:
     return _merge(np.concatenate, stacks)
 
 
-def take(stacked: Tree, which: int | slice) -> Tree:
-    """Take one replica out of a stack on the host, or by a slice several that stay stacked."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf[which]) if _is_array(leaf) else leaf, stacked)
+def take(ensemble: Tree, which: int | slice) -> Tree:
+    """Take one member out of an ensemble on the host, or by a slice several that stay stacked."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[which]) if _is_array(leaf) else leaf, ensemble)
 
 
 def with_leading_axis(tree: Tree, size: int) -> Tree:
-    """Describe a stack of `size` replicas of a tree of `jax.ShapeDtypeStruct`s."""
+    """Describe an ensemble of `size` of a tree of `jax.ShapeDtypeStruct`s."""
     return jax.tree.map(
         lambda leaf: (
             jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype)
@@ -46,22 +46,22 @@ def static_of(tree: Tree) -> Tree:
     return eqx.partition(tree, _is_array)[1]
 
 
-def n_replicas(stacked: PyTree) -> int:
-    """Count the replicas of a stack."""
-    return len(jax.tree.leaves(eqx.filter(stacked, _is_array))[0])
+def n_members(ensemble: PyTree) -> int:
+    """Count the members of an ensemble."""
+    return len(jax.tree.leaves(eqx.filter(ensemble, _is_array))[0])
 
 
-def over_replicas(function: Callable[[Any], Any], stacked: PyTree) -> Any:
-    """Compute a function of every replica of a stack, vectorised; its results are stacked too.
+def over_ensemble(function: Callable[[Any], Any], ensemble: PyTree) -> Any:
+    """Compute a function of every member of an ensemble, vectorised; its results are stacked too.
 
-    A single replica is not vectorised: it gets the plain function's program, to the bit.
+    A single member is not vectorised: it gets the plain function's program, to the bit.
     """
-    arrays, static = eqx.partition(stacked, _is_array)
+    arrays, static = eqx.partition(ensemble, _is_array)
 
     def of_one(arrays):
         return function(eqx.combine(arrays, static))
 
-    if n_replicas(arrays) > 1:
+    if n_members(arrays) > 1:
         return eqx.filter_vmap(of_one)(arrays)
     result = of_one(jax.tree.map(lambda leaf: leaf[0], arrays))
     return jax.tree.map(lambda leaf: leaf[None] if _is_array(leaf) else leaf, result)

@@ -1,90 +1,55 @@
-"""Inference: initialising the hidden activities and relaxing them on the energy."""
+"""Inference: initialising what is free in a sample's states, and relaxing it on the energy."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree
 
-from bpc_cli.core.models import Amortiser, Generator
+from bpc_cli.core.clamping import Clamping, States
+from bpc_cli.core.energy import EnergyWeights, energy, half_square_norm
+from bpc_cli.core.models import Model
 from bpc_cli.core.optimisers import Optimiser
+from bpc_cli.options.names import INITS
 
-STARTS = ("amortised", "generative", "zeros", "noise")
-REDUCTIONS = ("mean", "sum")
-Activities = list[Float[Array, "batch width"]]
 Free = TypeVar("Free", bound=PyTree)
+Activities = list[Float[Array, "..."]]
 
 
-def amortise(
-    amortiser: Amortiser, image: Float[Array, "batch image"]
-) -> tuple[Activities, Float[Array, "batch label"]]:
-    """Initialise the hidden activities by one bottom-up pass.
+class Inference(eqx.Module):
+    """How activities are initialised and relaxed. Numbers are traced; names and counts compiled in.
 
-    Returns:
-        Hidden activities z_0, z_1, ... (label side first, before the activation), and the
-        pass's output, the predicted label.
+    Attributes:
+        weights: the energy weights of the directions whose errors activities relax on.
+        optimiser: makes the steps, from a fresh state for every sample.
+        n_steps: gradient steps; with a tolerance, the most.
+        init: what activities are initialised by, one of `names.INITS`.
+        tolerance: relaxing ends when the root mean square of a sample's gradient is below this;
+            None: after all steps.
+        label_precision: the prior precision of a label that is free, the weight of its ½ ‖label‖²;
+            None: no prior.
     """
-    bottom_up = [image]
-    for index in reversed(range(amortiser.depth)):
-        bottom_up.append(amortiser.predict(index, bottom_up[-1]))
-    label, *activities = reversed(bottom_up[1:])
-    return activities, label
 
+    weights: EnergyWeights
+    optimiser: Optimiser
+    n_steps: int = eqx.field(static=True)
+    init: str = eqx.field(static=True, default="amortised")
+    tolerance: Float[Array, ""] | None = None
+    label_precision: Float[Array, ""] | None = None
 
-def generate(generator: Generator, label: Float[Array, "batch label"]) -> Activities:
-    """Initialise the hidden activities by one top-down pass."""
-    top_down = [label]
-    for index in range(generator.depth - 1):
-        top_down.append(generator.predict(index, top_down[-1]))
-    return top_down[1:]
+    def __check_init__(self):
+        if self.init not in INITS:
+            raise ValueError(f"unknown init '{self.init}'; known: {', '.join(INITS)}")
 
-
-def start(
-    how: str,
-    generator: Generator,
-    amortiser: Amortiser,
-    label: Float[Array, "batch label"],
-    image: Float[Array, "batch image"],
-    key: PRNGKeyArray | None = None,
-) -> Activities:
-    """Initialise the hidden activities.
-
-    Args:
-        how: "amortised" or "generative" (one pass of either network), "zeros", or "noise"
-            (standard normal).
-        generator, amortiser: the networks.
-        label, image: the clamped ends.
-        key: fixes the noise.
-
-    Raises:
-        ValueError: if `how` is not one of these, or there is no key for noise.
-    """
-    if how == "amortised":
-        return amortise(amortiser, image)[0]
-    if how == "generative":
-        return generate(generator, label)
-    shapes = [(len(image), layer.weight.shape[1]) for layer in generator.layers[1:]]
-    if how == "zeros":
-        return [jnp.zeros(shape, image.dtype) for shape in shapes]
-    if how != "noise" or key is None:
-        raise ValueError(f"activities cannot start from '{how}'; known: {', '.join(STARTS)}")
-    keys = jax.random.split(key, max(len(shapes), 1))
-    return [
-        jax.random.normal(own, shape, image.dtype) for own, shape in zip(keys, shapes, strict=False)
-    ]
-
-
-def square_norms(activities: Activities) -> Float[Array, " batch"]:
-    """Compute ‖z‖² of each sample, over all layers."""
-    return sum((jnp.sum(activity**2, axis=1) for activity in activities), jnp.zeros(()))
-
-
-def relative_distance(these: Activities, those: Activities) -> Float[Array, " batch"]:
-    """Compute ‖these - those‖ / ‖those‖ of each sample, over all layers; 0 where those are 0."""
-    apart = square_norms([a - b for a, b in zip(these, those, strict=True)])
-    norm = square_norms(those)
-    return jnp.sqrt(jnp.where(norm > 0, apart / jnp.where(norm > 0, norm, 1), 0))
+    def energy(self, model: Model, clamping: Clamping, free: States) -> Float[Array, ""]:
+        """Compute the energy of a sample that its activities relax on."""
+        value = energy(model, clamping.complete(free).layers, self.weights)
+        if self.label_precision is None or clamping.label_known is None:
+            return value
+        unknown = jnp.where(clamping.label_known, 0, free.label)
+        return value + self.label_precision * half_square_norm(unknown)
 
 
 class Relaxation(NamedTuple):
@@ -92,15 +57,134 @@ class Relaxation(NamedTuple):
 
     Attributes:
         free: what was free, relaxed.
-        energies: the energy before each step; at steps that were not taken, that at the end.
+        energies: the energy before each step, and last at the end; from the last step that was
+            taken on, that at the end.
         n_steps: how many steps were taken.
-        seen: what was observed before each step, and last at the end.
+        observed: what was observed at the same times.
     """
 
-    free: PyTree
-    energies: Float[Array, " steps"]
-    n_steps: Int[Array, ""] | int
-    seen: PyTree = None
+    free: Any
+    energies: Float[Array, " times"]
+    n_steps: Integer[Array, ""]
+    observed: PyTree
+
+
+class Inferred(NamedTuple):
+    """A sample's states after inference.
+
+    Attributes:
+        states: all states.
+        initial: what was free, as it was initialised.
+        relaxation: how it relaxed.
+    """
+
+    states: States
+    initial: States
+    relaxation: Relaxation
+
+
+def infer(
+    model: Model,
+    clamping: Clamping,
+    inference: Inference,
+    key: PRNGKeyArray | None = None,
+    observe: Callable[[States, States], PyTree] | None = None,
+) -> Inferred:
+    """Initialise what is free in a sample's states, and relax it on the energy.
+
+    Args:
+        model: the model.
+        clamping: what is known.
+        inference: how activities are initialised and relaxed.
+        key: fixes noise.
+        observe: a function of what is free and of the energy's gradient, computed before each step
+            and at the end.
+
+    Raises:
+        ValueError: if activities are to be noise and there is no key.
+    """
+    initial = initialise(model, clamping, inference.init, key)
+    relaxation = relax(
+        initial,
+        lambda free: inference.energy(model, clamping, free),
+        inference.optimiser,
+        inference.n_steps,
+        inference.tolerance,
+        observe,
+    )
+    return Inferred(clamping.complete(relaxation.free), initial, relaxation)
+
+
+def infer_each(
+    model: Model,
+    clampings: Clamping,
+    inference: Inference,
+    key: PRNGKeyArray | None = None,
+    observe: Callable[[States, States], PyTree] | None = None,
+) -> Inferred:
+    """Infer each sample of a batch, on its own, as `infer` does one."""
+    if key is None:
+        return jax.vmap(lambda each: infer(model, each, inference, None, observe))(clampings)
+    keys = jax.random.split(key, len(clampings.image))
+    return jax.vmap(lambda each, own: infer(model, each, inference, own, observe))(clampings, keys)
+
+
+def initialise(
+    model: Model, clamping: Clamping, how: str, key: PRNGKeyArray | None = None
+) -> States:
+    """Initialise what is free in a sample's states.
+
+    An unknown label is initialised with what the amortiser predicts of the image, or, where
+    activities are not amortised, with all classes alike: at a label of zeros, rectified activities
+    would not move.
+
+    Args:
+        model: the model.
+        clamping: what is known, and what an unknown image is initialised with.
+        how: "amortised" or "generative" (a feedforward pass of either direction), "zeros", or
+            "noise" (standard normal).
+        key: fixes the noise.
+
+    Raises:
+        ValueError: if `how` is not one of these, or there is no key for noise.
+    """
+    label = clamping.label
+    if clamping.label_known is not None:
+        guess = jnp.full_like(label, 1 / model.n_classes)
+        if how == "amortised":
+            guess = model.feed_up(clamping.image)[0]
+        label = jnp.where(clamping.label_known, label, guess)
+    return States(
+        None if clamping.label_known is None else label,
+        init_activities(model, how, label, clamping.image, key),
+        None if clamping.image_known is None else clamping.image,
+    )
+
+
+def init_activities(
+    model: Model,
+    how: str,
+    label: Float[Array, " label"],
+    image: Float[Array, "*image"],
+    key: PRNGKeyArray | None = None,
+) -> Activities:
+    """Initialise a sample's activities z_0, z_1, …, as `initialise` says."""
+    if how == "amortised":
+        return model.feed_up(image)[1:]
+    if how == "generative":
+        return model.feed_down(label)[:-1]
+    shapes = model.state_shapes[1:-1]
+    if how == "zeros":
+        return [jnp.zeros(shape, image.dtype) for shape in shapes]
+    if how != "noise" or key is None:
+        raise ValueError(
+            f"activities cannot be initialised by '{how}'; known: {', '.join(INITS)}, and noise "
+            "needs a key"
+        )
+    keys = jax.random.split(key, max(len(shapes), 1))
+    return [
+        jax.random.normal(own, shape, image.dtype) for own, shape in zip(keys, shapes, strict=False)
+    ]
 
 
 def relax(
@@ -108,75 +192,76 @@ def relax(
     energy: Callable[[Free], Float[Array, ""]],
     optimiser: Optimiser,
     n_steps: int,
-    gradient_scale: float = 1.0,
     tolerance: float | Float[Array, ""] | None = None,
     observe: Callable[[Free, Free], PyTree] | None = None,
 ) -> Relaxation:
-    """Relax what is free by gradient steps on an energy whose other arguments are clamped.
-
-    z ← z - step(c ∂F/∂z), `n_steps` times, with a fresh optimiser state. The energy is a mean over
-    the batch of B: c = 1 moves each sample's activities at rate/B, and c = B at the rate itself,
-    as the sum over samples would.
+    """Relax what is free in a sample by gradient steps on its energy: z ← z - step(∂F/∂z).
 
     Args:
-        free: activities and whatever else is free, arrays of a row per sample.
+        free: activities and whatever else is free.
         energy: the energy of what is free.
-        optimiser: makes the steps.
+        optimiser: makes the steps, from a fresh state.
         n_steps: how many; with a tolerance, the most.
-        gradient_scale: c.
-        tolerance: relaxing ends before a step at which the root mean square of all samples' own
-            gradients B ∂F/∂z is below this; None: never.
-        observe: a function of what is free and of the energy's gradient, computed at every step
+        tolerance: no step is taken where the root mean square of the gradient is below this; None:
+            all are.
+        observe: a function of what is free and of the energy's gradient, computed before each step
             and at the end.
-
-    Raises:
-        ValueError: if there are both a tolerance and something to observe.
     """
-    if tolerance is not None and observe is not None:
-        raise ValueError("what is observed at every step takes all steps: leave tolerance at None")
 
-    def step(free: Free, optimiser_state: PyTree, gradient: Free) -> tuple[Free, PyTree]:
-        if gradient_scale != 1.0:
-            gradient = jax.tree.map(lambda leaf: gradient_scale * leaf, gradient)
-        return optimiser.update(gradient, optimiser_state, free)
-
-    def scanned(carry, _):
-        free, optimiser_state = carry
+    def look(free: Free) -> tuple[Free, tuple[Float[Array, ""], PyTree]]:
         value, gradient = jax.value_and_grad(energy)(free)
-        seen = None if observe is None else observe(free, gradient)
-        return step(free, optimiser_state, gradient), (value, seen)
+        return gradient, (value, None if observe is None else observe(free, gradient))
 
-    start = free, optimiser.init(free)
-    if tolerance is None:
-        (free, _), (energies, seen) = jax.lax.scan(scanned, start, length=n_steps)
-        if observe is not None:
-            at_the_end = observe(free, jax.grad(energy)(free))
-            seen = jax.tree.map(
-                lambda rows, row: jnp.concatenate([rows, row[None]]), seen, at_the_end
-            )
-        return Relaxation(free, energies, n_steps, seen)
-
-    def goes_on(carry):
-        _, n_done, _, (_, gradient) = carry
-        return (n_done < n_steps) & (root_mean_square(gradient) >= tolerance)
+    def goes_on(carry) -> Array:
+        n_done, is_still, *_ = carry
+        if tolerance is None:  # then all samples of a batch take the same steps
+            return n_done < n_steps
+        return (n_done < n_steps) & ~is_still
 
     def once_more(carry):
-        (free, state), n_done, energies, (value, gradient) = carry
-        free, state = step(free, state, gradient)
-        energies = energies.at[n_done].set(value)
-        return (free, state), n_done + 1, energies, jax.value_and_grad(energy)(free)
+        n_done, is_still, free, state, seen = carry
+        gradient, now = look(free)
+        seen = jax.tree.map(lambda rows, row: rows.at[n_done].set(row), seen, now)
+        moved, moved_state = optimiser.update(gradient, state, free)
+        if tolerance is None:
+            return n_done + 1, is_still, moved, moved_state, seen
+        is_still = root_mean_square(gradient) < tolerance
+        moved, moved_state = jax.tree.map(
+            lambda before, after: jnp.where(is_still, before, after),
+            (free, state),
+            (moved, moved_state),
+        )
+        return n_done + jnp.where(is_still, 0, 1), is_still, moved, moved_state, seen
 
-    first = jax.value_and_grad(energy)(free)
-    empty = jnp.zeros(n_steps, first[0].dtype)
-    (free, _), n_done, energies, (at_the_end, _) = jax.lax.while_loop(
-        goes_on, once_more, (start, jnp.zeros((), jnp.int32), empty, first)
+    empty = jax.tree.map(
+        lambda row: jnp.zeros((n_steps + 1, *row.shape), row.dtype), jax.eval_shape(look, free)[1]
     )
-    energies = jnp.where(jnp.arange(n_steps) < n_done, energies, at_the_end)
-    return Relaxation(free, energies, n_done)
+    start = jnp.zeros((), jnp.int32), jnp.zeros((), bool), free, optimiser.init(free), empty
+    n_done, _, free, _, seen = jax.lax.while_loop(goes_on, once_more, start)
+    times = jnp.arange(n_steps + 1)
+
+    def fill(rows: Array, row: Array) -> Array:
+        is_taken = (times < n_done).reshape(-1, *[1] * row.ndim)
+        return jnp.where(is_taken, rows, row)
+
+    energies, observed = jax.tree.map(fill, seen, look(free)[1])
+    return Relaxation(free, energies, n_done, observed)
 
 
-def root_mean_square(gradient: PyTree[Float[Array, "batch _"]]) -> Float[Array, ""]:
-    """Compute the root mean square of all samples' own gradients, from those of a batch's mean."""
+def root_mean_square(gradient: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
+    """Compute the root mean square of all entries of a gradient; 0 where there are none."""
     leaves = jax.tree.leaves(gradient)
-    square = sum(jnp.sum((len(leaf) * leaf) ** 2) for leaf in leaves)
+    square = sum((jnp.sum(leaf**2) for leaf in leaves), jnp.zeros(()))
     return jnp.sqrt(square / max(sum(leaf.size for leaf in leaves), 1))
+
+
+def square_norm(activities: Activities) -> Float[Array, ""]:
+    """Compute ‖z‖², over all layers."""
+    return sum((jnp.sum(activity**2) for activity in activities), jnp.zeros(()))
+
+
+def relative_distance(these: Activities, those: Activities) -> Float[Array, ""]:
+    """Compute ‖these - those‖ / ‖those‖ over all layers; 0 where those are 0."""
+    apart = square_norm([a - b for a, b in zip(these, those, strict=True)])
+    norm = square_norm(those)
+    return jnp.sqrt(jnp.where(norm > 0, apart / jnp.where(norm > 0, norm, 1), 0))

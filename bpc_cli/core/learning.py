@@ -1,38 +1,66 @@
-"""Learning: one training step, a compiled chunk of steps, and the state that they carry."""
+"""Learning: one training step, and the state that it hands to the next."""
+
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from bpc_cli.core.clamping import Clamping, infer, inference_energy
-from bpc_cli.core.energy import energy_terms, label_term, output_terms
-from bpc_cli.core.ensembles import over_replicas
-from bpc_cli.core.inference import amortise
-from bpc_cli.core.models import Amortiser, Generator, make_networks
+from bpc_cli.core.clamping import Clamping
+from bpc_cli.core.energy import EnergyWeights, energy_terms, label_term, output_terms
+from bpc_cli.core.inference import Inference, Inferred, infer_each
+from bpc_cli.core.models import Layers, Model
 from bpc_cli.core.optimisers import Optimiser
-from bpc_cli.core.rules import Rules
-from bpc_cli.data.pixels import PixelScale, normalise, shifted
-from bpc_cli.options.algorithms import ALGORITHMS
+
+
+class Learning(eqx.Module):
+    """How a model's weights learn.
+
+    Attributes:
+        weights: the energy weights of the directions that learn; one of None does not.
+        optimiser: updates each direction's layers, with a state of its own for each.
+        by_backpropagation: whether a direction learns end to end from its own output's error.
+    """
+
+    weights: EnergyWeights
+    optimiser: Optimiser
+    by_backpropagation: bool = eqx.field(static=True, default=False)
 
 
 class TrainState(eqx.Module):
-    """What one training step hands to the next: both networks and their optimisers' states."""
+    """What one training step hands to the next: the model and both directions' optimiser states."""
 
-    generator: Generator
-    amortiser: Amortiser
+    model: Model
     generator_optimiser_state: PyTree
     amortiser_optimiser_state: PyTree
 
 
-class StepMetrics(eqx.Module):
-    """What one training step reports, all of it measured before the parameters change.
+class Batch(NamedTuple):
+    """The samples of a training step.
 
     Attributes:
-        gen_loss: ½ · mean over batch and pixels of (image - generator(label))².
-        amort_loss: ½ · mean over batch and classes of (label - amortiser(image))²; with the label
-            loss "cross_entropy", that in nats, a mean over the batch.
-        energy_before: the energy that activities relax on, where they start; for bp, both losses.
+        label: one-hot labels.
+        image: images in network units.
+        label_known: whose labels are clamped; those of others are free. None: everyone's.
+        generated: the generator's images of these labels, where they are had cheaper; None: the
+            step generates them.
+    """
+
+    label: Float[Array, "batch label"]
+    image: Float[Array, "batch *image"]
+    label_known: Bool[Array, " batch"] | None = None
+    generated: Float[Array, "batch *image"] | None = None
+
+
+class StepMetrics(eqx.Module):
+    """What one training step reports, means over the batch, before the weights change.
+
+    Attributes:
+        gen_loss: ½ · mean over pixels of (image - generated image)².
+        amort_loss: ½ · mean over classes of (label - predicted label)²; with the label loss
+            "cross_entropy", that in nats.
+        energy_before: the energy that activities relax on, as initialised; for bp, both losses.
         energy_after: the same at the relaxed activities.
         generator_energy: the energy that the generator learns from, α_f included.
         amortiser_energy: the energy that the amortiser learns from, α_b included.
@@ -50,231 +78,108 @@ class StepMetrics(eqx.Module):
     inference_steps: Float[Array, "*steps"]
 
 
-# These programs run once and are slow to optimise: level 1 halves their compilation.
-@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 1})  # pyright: ignore
-def make_state(
-    key: PRNGKeyArray,
-    sizes: tuple[int, ...],
-    act_fn: str,
-    parameter_optimiser: Optimiser,
-    use_bias: bool = False,
-    parameterisation: str = "standard",
-    generator_act_fn: str | None = None,
-) -> TrainState:
-    """Make the state before the first step: fresh networks and optimiser states.
-
-    Raises:
-        ValueError: if `act_fn` or `parameterisation` is unknown.
-    """
-    generator, amortiser = make_networks(
-        key,
-        sizes,
-        act_fn,
-        use_bias=use_bias,
-        parameterisation=parameterisation,
-        generator_act_fn=generator_act_fn,
-    )
-    return start_from(generator, amortiser, parameter_optimiser)
-
-
-def start_from(
-    generator: Generator, amortiser: Amortiser, parameter_optimiser: Optimiser
-) -> TrainState:
-    """Make the state before the first step from given networks."""
+def make_state(model: Model, learning: Learning) -> TrainState:
+    """Make the state before a model's first training step."""
     return TrainState(
-        generator,
-        amortiser,
-        parameter_optimiser.init(eqx.filter(generator, eqx.is_array)),
-        parameter_optimiser.init(eqx.filter(amortiser, eqx.is_array)),
+        model,
+        learning.optimiser.init(eqx.filter(model.generator, eqx.is_array)),
+        learning.optimiser.init(eqx.filter(model.amortiser, eqx.is_array)),
     )
 
 
 def train_step(
     state: TrainState,
-    image: Float[Array, "batch image"],
-    label: Float[Array, "batch label"],
-    rules: Rules,
-    predicted_image: Float[Array, "batch image"] | None = None,
+    batch: Batch,
+    inference: Inference,
+    learning: Learning,
     key: PRNGKeyArray | None = None,
-    label_known: Bool[Array, " batch"] | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Take one training step: initialise, relax with image and label clamped, learn.
 
-    The activities start from a pass of a network; they take `rules.n_inference_steps` gradient
-    steps on the algorithm's energy; then each network that learns takes one step of its own
-    optimiser on the gradient of its energy at the relaxed activities.
+    Each sample's activities are initialised and relaxed on its own energy; then each direction that
+    learns takes one step of its optimiser on the gradient of the batch's mean energy at the relaxed
+    activities. It is not compiled: `training.train_chunk` is, or wrap it in `equinox.filter_jit`.
 
     Args:
-        state: networks and optimiser states before the step.
-        image: the batch's images in normalised units.
-        label: the batch's one-hot labels.
-        rules: algorithm, energy weights, optimisers and number of inference steps.
-        predicted_image: `state.generator(label)`, where the caller has it cheaper.
-        key: fixes the noise that activities start from; None for `rules.key`.
-        label_known: whose labels are clamped; those of others are free, and relax with their
-            activities; None: everyone's.
+        state: model and optimiser states before the step.
+        batch: the samples.
+        inference: how activities are initialised and relaxed.
+        learning: how weights learn.
+        key: fixes the noise that activities are initialised by.
     """
-    algorithm = ALGORITHMS[rules.algorithm]
-    networks = (state.generator, state.amortiser)
-    _, predicted_label = amortise(state.amortiser, image)
-    if predicted_image is None:
-        predicted_image = state.generator(label)
-    clamping = Clamping(label, image, None if label_known is None else label_known[:, None])
-    free = clamping.begin(rules.start, *networks, rules.key if key is None else key)
-    relaxed, relaxation = infer(networks, clamping, free, rules)
+    clampings = Clamping(batch.label, batch.image, batch.label_known)
+    inferred = infer_each(state.model, clampings, inference, key)
 
-    def terms_of(networks: tuple[Generator, Amortiser]):
-        weights = rules.learning_weights()
-        if algorithm.by_backpropagation:
-            terms = output_terms(*networks, label, image, *weights, rules.label_loss)
-        else:
-            terms = energy_terms(*networks, *relaxed, *weights, rules.label_loss)
-        forward, backward = (jnp.sum(direction) for direction in terms)
+    def mean_energy(model: Model) -> tuple[Array, tuple[Array, Array]]:
+        forward, backward = _learnt_terms(model, batch, inferred, learning)
         return forward + backward, (forward, backward)
 
-    (energy_learnt, (forward, backward)), gradients = eqx.filter_value_and_grad(
-        terms_of, has_aux=True
-    )(networks)
-    energy_after = energy_learnt
-    if rules.label_decay is not None:
-        energy_after = inference_energy(networks, clamping, relaxation.free, rules)
-    elif not algorithm.by_backpropagation and not algorithm.amortiser_infers:
-        energy_after = forward
-    amort_error = label - predicted_label
-    amort_loss = 0.5 * jnp.mean(amort_error**2)
-    if rules.label_loss != "squared":
-        amort_loss = label_term(label, amort_error, rules.label_loss)
-
+    (learnt, (forward, backward)), gradients = eqx.filter_value_and_grad(mean_energy, has_aux=True)(
+        state.model
+    )
+    gen_loss, amort_loss = _losses(state.model, batch)
+    energies = jnp.mean(inferred.relaxation.energies, axis=0)
     metrics = StepMetrics(
-        gen_loss=0.5 * jnp.mean((image - predicted_image) ** 2),
+        gen_loss=gen_loss,
         amort_loss=amort_loss,
-        energy_before=relaxation.energies[0] if rules.n_inference_steps else energy_after,
-        energy_after=energy_after,
+        energy_before=learnt if learning.by_backpropagation else energies[0],
+        energy_after=learnt if learning.by_backpropagation else energies[-1],
         generator_energy=forward,
         amortiser_energy=backward,
-        inference_steps=jnp.asarray(relaxation.n_steps, image.dtype),
+        inference_steps=jnp.mean(inferred.relaxation.n_steps.astype(batch.image.dtype)),
     )
-    return _learn(state, gradients, rules), metrics
+    return _learn(state, gradients, learning), metrics
 
 
-@eqx.filter_jit(donate="all-except-first")
-def train_chunk(
-    batches: tuple[
-        UInt8[Array, "examples image"],
-        Int[Array, " examples"],
-        Int[Array, "steps batch"],
-        Int[Array, ""],
-        PixelScale,
-        Rules,
-    ],
-    state: TrainState,
-) -> tuple[TrainState, StepMetrics, Bool[Array, ""]]:
-    """Run one compiled chunk of training steps; `state` is donated, so it cannot be used again.
+def _learnt_terms(
+    model: Model, batch: Batch, inferred: Inferred, learning: Learning
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Compute the mean energy over the batch that either direction learns from."""
 
-    How many of the rows of indices are trained on is an argument, so chunks of all lengths are one
-    program, and a step's bits do not depend on where chunks are cut.
+    def of_sample(label, image, states):
+        if learning.by_backpropagation:
+            terms = output_terms(model, label, image, learning.weights)
+        else:
+            terms = energy_terms(model, states.layers, learning.weights)
+        return tuple(jnp.sum(direction) for direction in terms)
 
-    Args:
-        batches: all training images as uint8, their labels as class numbers, one row of example
-            indices per step, the number of steps to take (the first rows'), the images' pixel
-            scale, and the rules of a step.
-        state: networks and optimiser states before the chunk.
-
-    Returns:
-        The state after it, the metrics stacked over steps (0 where no step was taken), and whether
-        all weights are finite.
-    """
-    return _take_steps(*batches, state)
+    forward, backward = jax.vmap(of_sample)(batch.label, batch.image, inferred.states)
+    return jnp.mean(forward), jnp.mean(backward)
 
 
-@eqx.filter_jit(donate="all-except-first")
-def train_replicas(
-    batches: tuple[
-        UInt8[Array, "examples image"],
-        Int[Array, " examples"],
-        Int[Array, "replicas steps batch"],
-        Int[Array, ""],
-        PixelScale,
-        Rules,
-    ],
-    states: TrainState,
-) -> tuple[TrainState, StepMetrics, Bool[Array, " replicas"]]:
-    """Run one compiled chunk of several networks' training steps at once, as `train_chunk` one's.
-
-    Each replica has its own state, rows of indices and rules, stacked along a leading axis; the
-    images, the number of steps and the pixel scale are common to all.
-    """
-    images, labels, indices, n_steps, scale, rules = batches
-    return over_replicas(
-        lambda own: _take_steps(images, labels, own[0], n_steps, scale, own[1], own[2]),
-        (indices, rules, states),
-    )
+def _losses(model: Model, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Compute both feedforward passes' losses."""
+    predicted = jax.vmap(lambda image: model.feed_up(image)[0])(batch.image)
+    generated = batch.generated
+    if generated is None:
+        generated = jax.vmap(lambda label: model.feed_down(label)[-1])(batch.label)
+    amort_loss = 0.5 * jnp.mean((batch.label - predicted) ** 2)
+    if model.label_loss == "cross_entropy":
+        terms = jax.vmap(lambda *each: label_term(model.label_loss, *each))(batch.label, predicted)
+        amort_loss = jnp.mean(terms)
+    return 0.5 * jnp.mean((batch.image - generated) ** 2), amort_loss
 
 
-def _take_steps(
-    images: UInt8[Array, "examples image"],
-    labels: Int[Array, " examples"],
-    indices: Int[Array, "steps batch"],
-    n_steps: Int[Array, ""],
-    scale: PixelScale,
-    rules: Rules,
-    state: TrainState,
-) -> tuple[TrainState, StepMetrics, Bool[Array, ""]]:
-    n_classes = state.generator.layers[0].weight.shape[1]
-
-    def step(state, index):
-        key = jax.random.fold_in(jax.random.fold_in(rules.key, index[0]), index[-1])
-        pixels = images[index]
-        if rules.image_shape is not None and rules.shift_share is not None:
-            shift_key = jax.random.fold_in(key, 1)
-            pixels = shifted(pixels, rules.image_shape, rules.shift, rules.shift_share, shift_key)
-        image = normalise(pixels, scale)
-        one_hot = jnp.eye(n_classes, dtype=image.dtype)
-        # Labels are one-hot, so there are no more different predictions than classes.
-        predicted_image = state.generator(one_hot)[labels[index]]
-        if rules.input_noise is not None:
-            noise = jax.random.normal(jax.random.fold_in(key, 0), image.shape, image.dtype)
-            image = image + rules.input_noise / scale.std * noise
-        label = one_hot[labels[index]]
-        known = None if rules.labelled is None else rules.labelled[index]
-        return train_step(state, image, label, rules, predicted_image, key, known)
-
-    arrays, static = eqx.partition(state, eqx.is_array)
-
-    def array_step(i, carry):
-        arrays, metrics = carry
-        state, measured = step(eqx.combine(arrays, static), indices[i])
-        metrics = jax.tree.map(lambda column, value: column.at[i].set(value), metrics, measured)
-        return eqx.filter(state, eqx.is_array), metrics
-
-    empty = jnp.zeros(len(indices), jnp.result_type(float))
-    metrics = StepMetrics(**dict.fromkeys(StepMetrics.__annotations__, empty))
-    arrays, metrics = jax.lax.fori_loop(0, n_steps, array_step, (arrays, metrics))
-    weights = jax.tree.leaves((arrays.generator, arrays.amortiser))
-    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in weights]).all()
-    return eqx.combine(arrays, static), metrics, finite
-
-
-def _learn(state: TrainState, gradients, rules: Rules) -> TrainState:
-    algorithm, optimiser = ALGORITHMS[rules.algorithm], rules.parameter_optimiser
-
-    def step(network, gradient, optimiser_state, learns):
-        if not learns:  # weight decay would change it too
-            return network, optimiser_state
-        weights, static = eqx.partition(network, eqx.is_array)
-        weights, optimiser_state = optimiser.update(gradient, optimiser_state, weights)
+def _learn(state: TrainState, gradients: Model, learning: Learning) -> TrainState:
+    def step(layers: Layers, gradient: Layers, optimiser_state: PyTree, weight: Any):
+        if weight is None:  # weight decay would change it too
+            return layers, optimiser_state
+        weights, static = eqx.partition(layers, eqx.is_array)
+        weights, optimiser_state = learning.optimiser.update(gradient, optimiser_state, weights)
         return eqx.combine(weights, static), optimiser_state
 
+    model = state.model
     generator, generator_state = step(
-        state.generator,
-        gradients[0],
+        model.generator,
+        gradients.generator,
         state.generator_optimiser_state,
-        algorithm.generator_learns,
+        learning.weights.forward,
     )
     amortiser, amortiser_state = step(
-        state.amortiser,
-        gradients[1],
+        model.amortiser,
+        gradients.amortiser,
         state.amortiser_optimiser_state,
-        algorithm.amortiser_learns,
+        learning.weights.backward,
     )
-    return TrainState(generator, amortiser, generator_state, amortiser_state)
+    model = eqx.tree_at(lambda m: (m.generator, m.amortiser), model, (generator, amortiser))
+    return TrainState(model, generator_state, amortiser_state)

@@ -1,219 +1,214 @@
-"""Generator and amortiser: the two feedforward networks of a bidirectional predictive coder.
+"""The model: a generator and an amortiser, which predict the same states from two sides.
 
 One convention for the order of layers holds everywhere in this package: **index 0 is next to
-the label**. With `states = [label, z_0, ..., z_{depth-2}, image]`,
+the label**. With states s = (label, z_0, …, z_{depth-2}, image),
 
-- the generator's layer `i` predicts `states[i + 1]` from `states[i]` (top-down),
-- the amortiser's layer `i` predicts `states[i]` from `states[i + 1]` (bottom-up), so a
-  bottom-up pass applies the amortiser's layers in reverse.
+- the generator's layer `i` predicts s_{i+1} from s_i (top-down, W in the paper's formulas),
+- the amortiser's layer `i` predicts s_i from s_{i+1} (bottom-up, V), so a bottom-up pass applies
+  the amortiser's layers in reverse.
 
-The activation comes *before* each linear map, except before a network's first.
-
-Under the parameterisation "mupc" each product has a scale of its own, and layers between hidden
-ones have skip connections (Innocenti, Achour & Buckley 2025, μPC, arXiv 2505.13124), here for both
-networks: weights are standard normal; the first layer applied is scaled by 1/√fan_in, those
-between hidden layers by 1/√(fan_in · depth), and the last by 1/fan_in.
+The activation comes *before* each linear map, except at the label and at the image.
 """
 
-import abc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "linear": lambda activity: activity,
-    "relu": jax.nn.relu,
-    "tanh": jnp.tanh,
-    "hard_tanh": jax.nn.hard_tanh,
-    "leaky_relu": jax.nn.leaky_relu,
-    "gelu": jax.nn.gelu,
-    "selu": jax.nn.selu,
-    "silu": jax.nn.silu,
-}
-PARAMETERISATIONS = ("standard", "mupc")
+from bpc_cli.core.batching import in_blocks
+from bpc_cli.core.layers import Layer, Shape
+from bpc_cli.data.pixels import PixelScale, denormalise, normalise, to_unit_pixels
+from bpc_cli.options.names import LABEL_LOSSES
+
+Layers = tuple[Layer, ...]
+UNSCALED = PixelScale()
 
 
-class Network(eqx.Module):
-    """Linear layers in label-to-image order, with an activation before all but the first applied.
+class Model(eqx.Module):
+    """A bidirectional predictive coding network. Its methods are of one sample where not said.
 
     Attributes:
-        layers: `depth` linear layers; `layers[0]` touches the label, `layers[-1]` the image.
-        act_fn: the activation's name, a key of `ACTIVATIONS`.
-        parameterisation: an entry of `PARAMETERISATIONS`.
+        generator: the layers that predict top-down.
+        amortiser: the layers that predict bottom-up; both label side first.
+        image_shape: height, width and channels of an image.
+        pixel_scale: how pixels become network units.
+        label_loss: the amortiser's error at the label, one of `names.LABEL_LOSSES`.
+
+    Raises:
+        ValueError: if the two directions' layers do not predict states of the same shapes.
     """
 
-    layers: tuple[eqx.nn.Linear, ...]
-    act_fn: str = eqx.field(static=True)
-    parameterisation: str = eqx.field(static=True, default="standard")
+    generator: Layers
+    amortiser: Layers
+    image_shape: tuple[int, int, int] = eqx.field(static=True)
+    pixel_scale: PixelScale = eqx.field(static=True, default=UNSCALED)
+    label_loss: str = eqx.field(static=True, default="squared")
+
+    def __check_init__(self):
+        if self.label_loss not in LABEL_LOSSES:
+            raise ValueError(
+                f"unknown label_loss '{self.label_loss}'; known: {', '.join(LABEL_LOSSES)}"
+            )
+        shapes = self.state_shapes
+        read = [layer.in_shape for layer in self.generator]
+        bottom_up = [layer.out_shape for layer in self.amortiser] + [self.amortiser[-1].in_shape]
+        chained = [layer.in_shape for layer in self.amortiser]
+        if read != shapes[:-1] or bottom_up != shapes or chained != shapes[1:]:
+            raise ValueError(
+                f"generator and amortiser must predict each other's states: {shapes} and "
+                f"{bottom_up}, label first"
+            )
+
+    @property
+    def state_shapes(self) -> list[Shape]:
+        """The shapes of all states, label first."""
+        return [self.generator[0].in_shape, *(layer.out_shape for layer in self.generator)]
 
     @property
     def depth(self) -> int:
-        return len(self.layers)
+        """How many layers either direction has."""
+        return len(self.generator)
 
-    @abc.abstractmethod
-    def predict(
-        self, index: int, source: Float[Array, "batch source"]
-    ) -> Float[Array, "batch target"]:
-        """Predict one layer of states from its neighbour on the side that this network reads."""
+    @property
+    def n_classes(self) -> int:
+        """How many classes are told apart."""
+        return math.prod(self.state_shapes[0])
 
-    def _apply(self, index: int, source: Array, *, is_first: bool, is_last: bool) -> Array:
-        layer = self.layers[index]
-        activity = source if is_first else ACTIVATIONS[self.act_fn](source)
-        prediction = activity @ layer.weight.T
-        if self.parameterisation == "mupc":
-            prediction = prediction * self._scale(source.shape[-1], is_first, is_last)
-            if not is_first and not is_last:
-                prediction = prediction + source
-        return prediction if layer.bias is None else prediction + layer.bias
+    def feed_down(self, label: Float[Array, " label"]) -> list[Float[Array, "..."]]:
+        """Predict z_0, …, image by the generator's feedforward pass."""
+        predicted = [label]
+        for layer in self.generator:
+            predicted.append(layer(predicted[-1]))
+        return predicted[1:]
 
-    def _scale(self, fan_in: int, is_first: bool, is_last: bool) -> float:
-        if is_first:
-            return 1 / math.sqrt(fan_in)
-        return 1 / fan_in if is_last else 1 / math.sqrt(fan_in * self.depth)
+    def feed_up(self, image: Float[Array, "*image"]) -> list[Float[Array, "..."]]:
+        """Predict label, z_0, … by the amortiser's feedforward pass."""
+        predicted = [image]
+        for layer in reversed(self.amortiser):
+            predicted.append(layer(predicted[-1]))
+        return predicted[:0:-1]
+
+    def generated_classes(self) -> Float[Array, "classes *image"]:
+        """Generate an image of each class by a feedforward pass, in network units."""
+        one_hot = jnp.eye(self.n_classes, dtype=jnp.result_type(float))
+        return jax.vmap(lambda label: self.feed_down(label)[-1])(one_hot)
+
+    def to_states(self, images: Array) -> Float[Array, "images *image"]:
+        """Turn many images, uint8 or of [0, 1] pixels, into states of the image layer."""
+        pixels = to_unit_pixels(images) if images.dtype == jnp.uint8 else images
+        return normalise(pixels, self.pixel_scale).reshape(-1, *self.state_shapes[-1])
+
+    def to_images(self, states: Float[Array, "images *image"]) -> Float[Array, "images pixels"]:
+        """Turn many states of the image layer into flattened [0, 1] pixels, not clipped."""
+        return denormalise(states, self.pixel_scale).reshape(len(states), -1)
+
+    def classify(self, images: np.ndarray | Array) -> Integer[np.ndarray, " images"]:
+        """Predict the class of each of many images by the amortiser's feedforward pass.
+
+        Args:
+            images: a row each, in any shape that has the pixels of `image_shape`: uint8, or
+                numbers in [0, 1].
+
+        Raises:
+            ValueError: if an image does not have so many pixels.
+        """
+        images = np.asarray(images)
+        n_pixels = math.prod(self.image_shape)
+        if images.ndim < 2 or math.prod(images.shape[1:]) != n_pixels:
+            raise ValueError(
+                f"images of shape {images.shape} must be rows of {n_pixels} pixels, as of shape "
+                f"(images, {', '.join(map(str, self.image_shape))})"
+            )
+        if images.dtype != np.uint8:
+            images = images.astype(jnp.result_type(float))
+        return np.asarray(predict_classes(self, jnp.asarray(images.reshape(len(images), -1))))
+
+    def generate(
+        self, classes: Sequence[int] | np.ndarray, *, clip: bool = True
+    ) -> Float[np.ndarray, "images height width channels"]:
+        """Generate an image of each class given, by the generator's feedforward pass.
+
+        Args:
+            classes: class numbers.
+            clip: whether pixels are brought into [0, 1]; the generation error compares images that
+                are not.
+
+        Returns:
+            Images of [0, 1] pixels, on which black is 0 and white is 1.
+
+        Raises:
+            ValueError: if a class is not one of the model's.
+        """
+        numbers = np.asarray(classes)
+        if numbers.ndim != 1 or not np.isin(numbers, range(self.n_classes)).all():
+            raise ValueError(f"classes must be a list of numbers from 0 to {self.n_classes - 1}")
+        images = np.asarray(generate_classes(self))[numbers.astype(int)]
+        images = images.reshape(-1, *self.image_shape)
+        return np.clip(images, 0, 1) if clip else images
 
 
-class Generator(Network):
-    """The top-down network: label → image (W in the paper's formulas)."""
+@eqx.filter_jit
+def predict_classes(
+    model: Model, images: Array, block_size: int = 2_000
+) -> Integer[Array, " examples"]:
+    """Predict the class of every image by the amortiser's pass alone; no label is an input.
 
-    def predict(
-        self, index: int, source: Float[Array, "batch source"]
-    ) -> Float[Array, "batch target"]:
-        """Predict `states[index + 1]` from `states[index]`: W_i φ(source); no φ on the label."""
-        return self._apply(index, source, is_first=index == 0, is_last=index == self.depth - 1)
-
-    def __call__(self, label: Float[Array, "batch label"]) -> Float[Array, "batch image"]:
-        """Draw an image for each label by one top-down pass; pixels are in normalised units."""
-        state = label
-        for index in range(self.depth):
-            state = self.predict(index, state)
-        return state
-
-
-class Amortiser(Network):
-    """The bottom-up network: image → label (V in the paper's formulas)."""
-
-    def predict(
-        self, index: int, source: Float[Array, "batch source"]
-    ) -> Float[Array, "batch target"]:
-        """Predict `states[index]` from `states[index + 1]`: V_i φ(source); no φ on the image."""
-        return self._apply(index, source, is_first=index == self.depth - 1, is_last=index == 0)
-
-    def __call__(self, image: Float[Array, "batch image"]) -> Float[Array, "batch label"]:
-        """Name each image by one bottom-up pass; the largest entry is the predicted class."""
-        state = image
-        for index in reversed(range(self.depth)):
-            state = self.predict(index, state)
-        return state
-
-
-def layer_sizes(label_size: int, width: int, depth: int, image_size: int) -> list[int]:
-    """List the sizes of all states, label first: `[label, width, ..., width, image]`.
-
-    Raises:
-        ValueError: if `depth` or a size is below 1.
+    Args:
+        model: the model.
+        images: flattened, a row each: uint8 or [0, 1] pixels.
+        block_size: how many are worked on at once, which bounds memory.
     """
-    if depth < 1 or min(label_size, width, image_size) < 1:
-        raise ValueError("depth, width, label_size and image_size must be at least 1")
-    return [label_size, *[width] * (depth - 1), image_size]
+
+    def of_block(pixels: Array) -> Integer[Array, " block"]:
+        states = model.to_states(pixels)
+        return jnp.argmax(jax.vmap(lambda image: model.feed_up(image)[0])(states), axis=1)
+
+    return in_blocks(of_block, [images], block_size)
 
 
-def make_generator(
+@eqx.filter_jit
+def generate_classes(model: Model) -> Float[Array, "classes pixels"]:
+    """Generate an image of each class; [0, 1] pixels, not clipped."""
+    return model.to_images(model.generated_classes())
+
+
+@runtime_checkable
+class Architecture(Protocol):
+    """What layers a model has."""
+
+    def make_layers(
+        self, key: PRNGKeyArray, n_classes: int, image_shape: tuple[int, int, int]
+    ) -> tuple[Layers, Layers]:
+        """Make the generator's and the amortiser's layers, label side first."""
+        ...
+
+
+def make_model(
+    architecture: Architecture,
     key: PRNGKeyArray,
-    sizes: Sequence[int],
-    act_fn: str,
-    *,
-    use_bias: bool = False,
-    parameterisation: str = "standard",
-) -> Generator:
-    """Build a generator for states of the given sizes (label first), one subkey per layer.
+    n_classes: int,
+    image_shape: tuple[int, int, int],
+    pixel_scale: PixelScale = UNSCALED,
+    label_loss: str = "squared",
+) -> Model:
+    """Make a model with fresh weights.
 
-    Initial weights are `equinox.nn.Linear`'s own, uniform in ±1/√fan_in; under "mupc" they are
-    standard normal, and biases 0.
-
-    Raises:
-        ValueError: if `act_fn` or `parameterisation` is unknown.
-    """
-    keys = jax.random.split(key, len(sizes) - 1)
-    layers = _make_layers(keys, sizes[:-1], sizes[1:], act_fn, use_bias, parameterisation)
-    return Generator(layers, act_fn, parameterisation)
-
-
-def make_amortiser(
-    key: PRNGKeyArray,
-    sizes: Sequence[int],
-    act_fn: str,
-    *,
-    use_bias: bool = False,
-    parameterisation: str = "standard",
-) -> Amortiser:
-    """Build an amortiser for states of the given sizes (label first), one subkey per layer.
-
-    Subkeys go to the layers in the order in which they are applied, image side first, as in
-    the published example. Initial weights are those of `make_generator`.
+    Args:
+        architecture: what layers it has, such as `Mlp()`.
+        key: fixes the weights. With `Mlp()` and `jax.random.PRNGKey(0)` they are the published
+            example's.
+        n_classes: how many classes are told apart.
+        image_shape: height, width and channels of an image.
+        pixel_scale: how pixels become network units.
+        label_loss: the amortiser's error at the label, one of `names.LABEL_LOSSES`.
 
     Raises:
-        ValueError: if `act_fn` or `parameterisation` is unknown.
+        ValueError: if the architecture or `label_loss` does not exist.
     """
-    keys = jax.random.split(key, len(sizes) - 1)[::-1]
-    layers = _make_layers(keys, sizes[1:], sizes[:-1], act_fn, use_bias, parameterisation)
-    return Amortiser(layers, act_fn, parameterisation)
-
-
-def make_networks(
-    key: PRNGKeyArray,
-    sizes: Sequence[int],
-    act_fn: str,
-    *,
-    use_bias: bool = False,
-    parameterisation: str = "standard",
-    generator_act_fn: str | None = None,
-) -> tuple[Generator, Amortiser]:
-    """Build both networks from `gen_key, amort_key = split(key)`.
-
-    With `key = jax.random.PRNGKey(0)` these are the published example's initial weights. The
-    generator's activation is `generator_act_fn`, or `act_fn` if that is None.
-
-    Raises:
-        ValueError: if `act_fn` or `parameterisation` is unknown.
-    """
-    generator_key, amortiser_key = jax.random.split(key)
-    how = {"use_bias": use_bias, "parameterisation": parameterisation}
-    return (
-        make_generator(generator_key, sizes, generator_act_fn or act_fn, **how),
-        make_amortiser(amortiser_key, sizes, act_fn, **how),
-    )
-
-
-def _make_layers(
-    keys: PRNGKeyArray,
-    sources: Sequence[int],
-    targets: Sequence[int],
-    act_fn: str,
-    use_bias: bool,
-    parameterisation: str,
-) -> tuple[eqx.nn.Linear, ...]:
-    for what, name, known in (
-        ("act_fn", act_fn, ACTIVATIONS),
-        ("parameterisation", parameterisation, PARAMETERISATIONS),
-    ):
-        if name not in known:
-            raise ValueError(f"unknown {what} '{name}'; known: {', '.join(known)}")
-    layers = [
-        eqx.nn.Linear(source, target, use_bias=use_bias, key=key)
-        for source, target, key in zip(sources, targets, keys, strict=True)
-    ]
-    if parameterisation == "mupc":
-        layers = [_standard_normal(layer, key) for layer, key in zip(layers, keys, strict=True)]
-    return tuple(layers)
-
-
-def _standard_normal(layer: eqx.nn.Linear, key: PRNGKeyArray) -> eqx.nn.Linear:
-    weight = jax.random.normal(key, layer.weight.shape, layer.weight.dtype)
-    bias = None if layer.bias is None else jnp.zeros_like(layer.bias)
-    return eqx.tree_at(
-        lambda one: (one.weight, one.bias), layer, (weight, bias), is_leaf=lambda x: x is None
-    )
+    generator, amortiser = architecture.make_layers(key, n_classes, image_shape)
+    return Model(generator, amortiser, image_shape, pixel_scale, label_loss)

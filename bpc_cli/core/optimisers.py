@@ -4,6 +4,7 @@ An `Optimiser` is data: it can be an argument of a compiled function, which buil
 transformation inside. Two runs that differ only in learning rates then share one compilation.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,7 @@ class Optimiser(eqx.Module):
         schedule: an entry of `schedule_names()`, or None for a constant rate.
         schedule_arguments: the schedule's other arguments; real numbers among them are traced.
         clip: what the norm of all gradients together is brought down to first; None: nothing.
+        scale: what gradients are multiplied by before anything else; None: nothing.
     """
 
     name: str = eqx.field(static=True)
@@ -36,6 +38,7 @@ class Optimiser(eqx.Module):
     schedule: str | None = eqx.field(static=True)
     schedule_arguments: dict[str, Any]
     clip: Array | float | None = None
+    scale: Array | float | None = None
 
     def init(self, params: PyTree[Array]) -> optax.OptState:
         """Make the optimiser's initial state for these parameters."""
@@ -54,9 +57,11 @@ class Optimiser(eqx.Module):
             make_schedule = getattr(optax, self.schedule)
             rate = make_schedule(**_rate_arguments(make_schedule, rate), **self.schedule_arguments)
         optimiser = getattr(optax, self.name)(rate, **self.arguments)
-        if self.clip is None:
-            return optimiser
-        return optax.chain(optax.clip_by_global_norm(self.clip), optimiser)
+        if self.clip is not None:
+            optimiser = optax.chain(optax.clip_by_global_norm(self.clip), optimiser)
+        if self.scale is not None:
+            optimiser = optax.chain(optax.scale(self.scale), optimiser)
+        return optimiser
 
 
 def make_optimiser(
@@ -101,6 +106,12 @@ def make_optimiser(
     except jax.errors.ConcretizationTypeError:
         # Some schedules compare their numbers in Python: these are compiled in.
         return _if_optax_accepts(plain)
+
+
+def scaled(optimiser: Optimiser, factor: float) -> Optimiser:
+    """Make an optimiser that multiplies gradients by a factor before anything else."""
+    scale = jnp.asarray(factor, jnp.result_type(float))
+    return dataclasses.replace(optimiser, scale=scale)
 
 
 def optimiser_names() -> list[str]:
@@ -149,5 +160,5 @@ def _if_optax_accepts(optimiser: Optimiser) -> Optimiser:
         if optimiser.schedule is not None:
             described += f" with schedule '{optimiser.schedule}'"
         reason = str(error).splitlines()[0]
-        raise ValueError(f"optax refuses the arguments of {described}: {reason}") from error
+        raise ValueError(f"optax does not accept the arguments of {described}: {reason}") from error
     return optimiser

@@ -4,28 +4,25 @@ TensorFlow is never imported. TFDS downloads, checks and prepares a data set onc
 then packed into `.npy` files that later runs map into memory, without importing TFDS at all.
 """
 
-import contextlib
 import dataclasses
-import functools
-import hashlib
-import json
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Integer, UInt8
 
+from bpc_cli.data.packing import (
+    ARRAYS,
+    MANIFEST,
+    one_at_a_time,
+    open_packed,
+    packed_directory,
+    prepare_and_pack,
+)
 from bpc_cli.errors import UserError
-from bpc_cli.locks import locked
 
 PROBE_SECONDS = 5.0
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-_MANIFEST = "manifest.json"
 _FALLBACK_HELP = (
     "to train on MNIST, put the four original .gz archives in a folder and give "
     "data.archive_dir=FOLDER (or set BPC_MNIST_ARCHIVES), or run data=mnist once with a network"
@@ -79,14 +76,14 @@ def load_dataset(
     directory = directory.expanduser()
     if name == "auto":
         return _load_mnist_or_digits(directory, archive_dir)
-    packed = _packed_directory(directory, name)
-    dataset = _open_packed(packed, name)
+    packed = packed_directory(directory, name)
+    dataset = _read_packed(packed, name)
     if dataset is None:
-        with _one_at_a_time(packed):
-            dataset = _open_packed(packed, name)  # another process may just have made it
+        with one_at_a_time(packed):
+            dataset = _read_packed(packed, name)  # another process may just have made it
             if dataset is None:
-                _prepare_and_pack(name, directory, archive_dir, packed)
-                dataset = _open_packed(packed, name)
+                prepare_and_pack(name, directory, archive_dir, packed, PROBE_SECONDS)
+                dataset = _read_packed(packed, name)
     if dataset is None:
         raise UserError(f"{packed} changed while it was read: is another program writing there?")
     return dataset
@@ -94,7 +91,7 @@ def load_dataset(
 
 def batch_indices(
     seed: int, first: int, last: int, n_examples: int, batch_size: int
-) -> Int[np.ndarray, "steps batch"]:
+) -> Integer[np.ndarray, "steps batch"]:
     """List which examples make up the batches of iterations `first` to `last`, both included.
 
     Iterations count from 1. Every epoch is a fresh permutation, fixed by the seed and the epoch
@@ -147,9 +144,9 @@ def shortened(dataset: Dataset, n_train: int | None, n_validation: int) -> Datas
 
 
 def labelled_examples(
-    labels: Int[np.ndarray, " examples"], fraction: float, seed: int
+    labels: Integer[np.ndarray, " examples"], fraction: float, seed: int
 ) -> Bool[np.ndarray, " examples"]:
-    """Choose the examples whose labels are known, the same share of each class, by a seed.
+    """Choose the examples whose labels are known, the same fraction of each class, by a seed.
 
     A class has at least one, unless the fraction is 0.
     """
@@ -192,7 +189,7 @@ def load_digits() -> Dataset:
 
 
 def _load_mnist_or_digits(directory: Path, archive_dir: str | None) -> Dataset:
-    packed = (_packed_directory(directory, "mnist") / _MANIFEST).exists()
+    packed = (packed_directory(directory, "mnist") / MANIFEST).exists()
     prepared = any((directory / "mnist").glob("*/dataset_info.json"))
     if packed or prepared or archive_dir:
         return load_dataset("mnist", data_dir=directory, archive_dir=archive_dir)
@@ -207,83 +204,18 @@ def _load_mnist_or_digits(directory: Path, archive_dir: str | None) -> Dataset:
     return dataclasses.replace(load_digits(), fallback=reason)
 
 
-def _packed_directory(data_dir: Path, name: str) -> Path:
-    return data_dir / "bpc_packed" / name.replace("/", "-")
-
-
-@contextlib.contextmanager
-def _one_at_a_time(packed: Path) -> Iterator[None]:
-    """Let one process prepare a data set, and others wait; a failed one leaves no new folder."""
-    made = [folder for folder in (packed.parent, packed.parent.parent) if not folder.exists()]
-
-    def wait(owner: str) -> None:
-        print(f"waiting for {owner}, which prepares {packed.name} …", file=sys.stderr)
-
-    try:
-        with locked(packed.with_name(f".{packed.name}.lock"), wait):
-            yield
-    finally:
-        for folder in made:
-            with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
-
-
-def _prepare_and_pack(name: str, data_dir: Path, archive_dir: str | None, packed: Path) -> None:
-    """Prepare by TFDS, then write the packed arrays under a temporary name and rename them."""
-    from bpc_cli.data import tfds
-
-    if packed.exists():
-        print(f"{packed} is damaged: making it anew", file=sys.stderr)
-    splits = tfds.prepare(name, data_dir, archive_dir, PROBE_SECONDS)
-    for unfinished in packed.parent.glob(f".{packed.name}-????????"):  # by a process since killed
-        shutil.rmtree(unfinished, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{packed.name}-", dir=packed.parent))
-    try:
-        for array in _ARRAYS:
-            np.save(partial / f"{array}.npy", splits.arrays[array])
-        manifest = {
-            "name": name,
-            "tfds_version": splits.version,
-            "image_shape": splits.image_shape,
-            "class_names": splits.class_names,
-            "files": {f"{array}.npy": _describe(partial / f"{array}.npy") for array in _ARRAYS},
-        }
-        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        partial.chmod(0o755)
-        if packed.exists():
-            shutil.rmtree(packed)
-        partial.rename(packed)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _describe(path: Path) -> dict[str, int | str]:
-    status = path.stat()
-    return {"bytes": status.st_size, "sha256": _digest(path, status.st_size, status.st_mtime_ns)}
-
-
-@functools.cache
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    """Compute a file's SHA-256, once in a process unless the file changes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _open_packed(packed: Path, name: str) -> Dataset | None:
-    """Map packed arrays, every byte checked; None where they are missing or damaged."""
-    try:
-        manifest = json.loads((packed / _MANIFEST).read_text())
-        for array in _ARRAYS:
-            if manifest["files"][f"{array}.npy"] != _describe(packed / f"{array}.npy"):
-                raise ValueError(array)
-        arrays = {
-            array: np.load(packed / f"{array}.npy", mmap_mode="r", allow_pickle=False)
-            for array in _ARRAYS
-        }
-        height, width, channels = manifest["image_shape"]
-        class_names = tuple(str(name) for name in manifest["class_names"])
-    except PermissionError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+def _read_packed(packed: Path, data_set: str) -> Dataset | None:
+    """Read a packed data set; None where it is missing or damaged."""
+    found = open_packed(packed)
+    if found is None:
         return None
-    return Dataset(name, **arrays, image_shape=(height, width, channels), class_names=class_names)
+    train_images, train_labels, test_images, test_labels = (found.arrays[name] for name in ARRAYS)
+    return Dataset(
+        name=data_set,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        image_shape=found.image_shape,
+        class_names=found.class_names,
+    )

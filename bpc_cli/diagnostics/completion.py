@@ -1,46 +1,53 @@
-"""Completion: naming images of which a part is hidden, and drawing that part, by relaxation."""
+"""Completion: images of which a part is hidden are classified, and that part inferred."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray, UInt8
+from matplotlib.figure import Figure
 
 from bpc_cli.core.batching import in_blocks
-from bpc_cli.core.clamping import Clamping, infer
-from bpc_cli.core.rules import Rules
-from bpc_cli.data.pixels import PixelScale, normalise, to_unit_range
-from bpc_cli.evaluation.by_inference import Networks, n_classes
+from bpc_cli.core.clamping import Clamping
+from bpc_cli.core.inference import Inference, infer_each
+from bpc_cli.core.models import Model
+from bpc_cli.diagnostics import Diagnosis, Subject
+from bpc_cli.files import JsonObject
 
+NEEDS_INFERENCE = False
 HIDDEN_PARTS = ("top", "left", "random")
+_SHOWN = 8
 
 
 class Completion(NamedTuple):
-    """What networks make of images of which a part is hidden.
+    """What a model makes of images of which a part is hidden.
 
     Attributes:
-        by_pass: the classes that a pass of the amortiser names, where hidden pixels are at 0 in
-            network units.
-        by_relaxation: those that a free label names, relaxed with the hidden pixels from there.
-        images: the images with the hidden pixels as they relaxed; black is 0 and white is 1.
-        drawn: the same with the hidden pixels as the generator draws the class that the pass names.
+        by_pass: the classes that the amortiser's feedforward pass predicts, where hidden pixels are
+            at 0 in network units.
+        by_inference: those of the inferred label, relaxed with the hidden pixels from there.
+        images: the images with the hidden pixels as inferred; [0, 1] pixels.
+        generated: the same with the hidden pixels as the generator generates the class that the
+            pass predicts.
     """
 
-    by_pass: Int[Array, " examples"]
-    by_relaxation: Int[Array, " examples"]
-    images: Float[Array, "examples image"]
-    drawn: Float[Array, "examples image"]
+    by_pass: Integer[Array, " examples"]
+    by_inference: Integer[Array, " examples"]
+    images: Float[Array, "examples pixels"]
+    generated: Float[Array, "examples pixels"]
 
 
 def hidden_pixels(
-    part: str, share: float, image_shape: tuple[int, int, int], n_images: int, seed: int = 0
-) -> Bool[np.ndarray, "images image"]:
+    part: str, fraction: float, image_shape: tuple[int, int, int], n_images: int, seed: int = 0
+) -> Bool[np.ndarray, "images pixels"]:
     """Choose which pixels of each image are hidden.
 
     Args:
         part: "top" (whole rows), "left" (whole columns), or "random" (other pixels in each image).
-        share: of rows, columns or pixels.
+        fraction: of rows, columns or pixels.
         image_shape: height, width and channels; a pixel's channels are hidden together.
         n_images: how many images.
         seed: fixes which pixels are random.
@@ -51,12 +58,12 @@ def hidden_pixels(
     height, width, channels = image_shape
     hidden = np.zeros((n_images, height, width), bool)
     if part == "top":
-        hidden[:, : round(share * height)] = True
+        hidden[:, : round(fraction * height)] = True
     elif part == "left":
-        hidden[:, :, : round(share * width)] = True
+        hidden[:, :, : round(fraction * width)] = True
     elif part == "random":
         order = np.random.default_rng(seed).random((n_images, height * width)).argsort(axis=1)
-        hidden = (order < round(share * height * width)).reshape(hidden.shape)
+        hidden = (order < round(fraction * height * width)).reshape(hidden.shape)
     else:
         raise ValueError(f"unknown part '{part}'; known: {', '.join(HIDDEN_PARTS)}")
     return np.repeat(hidden[..., None], channels, axis=3).reshape(n_images, -1)
@@ -64,47 +71,137 @@ def hidden_pixels(
 
 @eqx.filter_jit
 def complete(
-    networks: Networks,
-    images: UInt8[Array, "examples image"],
-    hidden: Bool[Array, "examples image"],
-    scale: PixelScale,
-    rules: Rules,
-    batch_size: int,
+    model: Model,
+    images: UInt8[Array, "examples pixels"],
+    hidden: Bool[Array, "examples pixels"],
+    inference: Inference,
+    key: PRNGKeyArray | None = None,
     block_size: int = 500,
 ) -> Completion:
-    """Name images, and draw what of them is hidden; hidden pixels are never read.
+    """Classify images, and infer what of them is hidden; hidden pixels are never read.
 
     Args:
-        networks: generator and amortiser.
-        images: as uint8, worked on in blocks.
+        model: the model.
+        images: flattened, worked on in blocks.
         hidden: which of their pixels are hidden.
-        scale: how pixels are normalised.
-        rules: algorithm, energy weights, activity optimiser, number of inference steps.
-        batch_size: of a mean energy's gradient, at rate/batch_size per sample as in training.
+        inference: how activities are initialised and relaxed.
+        key: fixes noise that they are initialised by.
         block_size: the images of a block.
     """
-    generator, amortiser = networks
 
-    def of_block(
-        pixels: UInt8[Array, "block image"], hidden: Bool[Array, "block image"]
-    ) -> Completion:
-        image = jnp.where(hidden, 0.0, normalise(pixels, scale))
-        named = amortiser(image)
-        clamping = Clamping(
-            jnp.zeros((len(image), n_classes(networks)), image.dtype),
-            image,
-            label_known=jnp.zeros((len(image), 1), bool),
-            image_known=~hidden,
+    def of_block(pixels: Array, hidden: Array) -> Completion:
+        states = model.to_states(pixels)
+        hidden = hidden.reshape(states.shape)
+        image = jnp.where(hidden, 0.0, states)
+        predicted = jax.vmap(lambda each: model.feed_up(each)[0])(image)
+        clampings = Clamping(
+            jnp.zeros_like(predicted), image, jnp.zeros(len(image), bool), image_known=~hidden
         )
-        free = clamping.begin(rules.start, *networks, rules.key)
-        states, _ = infer(networks, clamping, free, rules, batch_size)
-        label = jnp.eye(named.shape[1], dtype=image.dtype)[jnp.argmax(named, axis=1)]
-        drawn = jnp.where(hidden, generator(label), image)
+        inferred = infer_each(model, clampings, inference, key).states
+        classes = jnp.argmax(predicted, axis=1)
+        generated = jnp.where(hidden, model.generated_classes()[classes], image)
         return Completion(
-            jnp.argmax(named, axis=1),
-            jnp.argmax(states.label, axis=1),
-            to_unit_range(states.image, scale),
-            to_unit_range(drawn, scale),
+            classes,
+            jnp.argmax(inferred.label, axis=1),
+            model.to_images(inferred.image),
+            model.to_images(generated),
         )
 
     return in_blocks(of_block, [images, hidden], block_size)
+
+
+def diagnose(subject: Subject) -> Diagnosis:
+    """Complete the test images, with each part and fraction of them hidden."""
+    images, labels = subject.test_images()
+    true = np.asarray(images) / 255
+    numbers: JsonObject = {"hidden": list(subject.hidden)}
+    lines, shown = [], []
+    for part in HIDDEN_PARTS:
+        numbers[part] = rows = []
+        for fraction in subject.hidden:
+            hidden = hidden_pixels(part, fraction, subject.dataset.image_shape, len(images))
+            made = complete(
+                subject.model, images, jnp.asarray(hidden), subject.inference, subject.key
+            )
+            rows.append(_measure(made, np.asarray(labels), true, hidden))
+            if fraction == subject.hidden[len(subject.hidden) // 2]:
+                lines.append(f"{part}, {100 * fraction:g} % hidden: {_in_words(rows[-1])}")
+                shown += _rows_of(part, fraction, made, true, hidden)
+    pictures = draw_completed([("image", true[:_SHOWN]), *shown], subject.dataset.image_shape)
+    return Diagnosis(numbers, lines, {"completion.png": draw(numbers), "completed.png": pictures})
+
+
+def draw(numbers: Mapping[str, Any]) -> Figure:
+    """Draw accuracy and RMSE against the fraction of pixels hidden, for each hidden part."""
+    parts = [name for name in numbers if name != "hidden"]
+    figure = Figure(figsize=(4 * len(parts), 6.4), layout="constrained")
+    panels = figure.subplots(2, len(parts), sharey="row", squeeze=False)
+    fractions = [100 * fraction for fraction in numbers["hidden"]]
+    curves_of_rows = (
+        {"accuracy_by_pass": "feedforward", "accuracy_by_relaxation": "by inference"},
+        {"rmse_drawn": "predicted class, generated", "rmse": "by inference"},
+    )
+    for column, part in enumerate(parts):
+        for row, curves in enumerate(curves_of_rows):
+            axes = panels[row][column]
+            for (key, label), style in zip(curves.items(), ("o--", "s-"), strict=True):
+                axes.plot(fractions, [each[key] for each in numbers[part]], style, label=label)
+            axes.grid(alpha=0.3)
+            axes.set_xlabel(f"{part} pixels hidden (%)")
+    panels[0][0].set_ylabel("accuracy (%)")
+    panels[1][0].set_ylabel("RMSE of hidden pixels")
+    panels[0][0].legend()
+    panels[1][0].legend()
+    return figure
+
+
+def draw_completed(
+    rows: Sequence[tuple[str, np.ndarray]], image_shape: tuple[int, int, int]
+) -> Figure:
+    """Draw rows of images, each with its name."""
+    n_columns = len(rows[0][1])
+    figure = Figure(figsize=(1.0 * n_columns + 1.6, 1.0 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), n_columns, squeeze=False)
+    for cells, (name, images) in zip(panels, rows, strict=True):
+        for axes, image in zip(cells, images, strict=False):
+            picture = np.clip(image, 0, 1).reshape(image_shape)
+            axes.imshow(picture[..., 0] if image_shape[2] == 1 else picture, "gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        cells[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def _measure(
+    made: Completion, labels: np.ndarray, true: np.ndarray, hidden: np.ndarray
+) -> dict[str, float | None]:
+    return {
+        "accuracy_by_pass": 100 * float(np.mean(np.asarray(made.by_pass) == labels)),
+        "accuracy_by_relaxation": 100 * float(np.mean(np.asarray(made.by_inference) == labels)),
+        "rmse": _rmse(np.asarray(made.images), true, hidden),
+        "rmse_drawn": _rmse(np.asarray(made.generated), true, hidden),
+    }
+
+
+def _in_words(row: Mapping[str, float | None]) -> str:
+    words = (
+        f"{row['accuracy_by_pass']:.2f} % feedforward, "
+        f"{row['accuracy_by_relaxation']:.2f} % by inference"
+    )
+    return words if row["rmse"] is None else f"{words}, RMSE {row['rmse']:.3f}"
+
+
+def _rows_of(
+    part: str, fraction: float, made: Completion, true: np.ndarray, hidden: np.ndarray
+) -> list[tuple[str, np.ndarray]]:
+    """Take the first images as they are shown: hidden, inferred, and generated."""
+    masked = np.where(hidden[:_SHOWN], 0.5, true[:_SHOWN])
+    return [
+        (f"{part} {100 * fraction:g} % hidden", masked),
+        ("inferred", np.asarray(made.images)[:_SHOWN]),
+        ("generated", np.asarray(made.generated)[:_SHOWN]),
+    ]
+
+
+def _rmse(made: np.ndarray, true: np.ndarray, hidden: np.ndarray) -> float | None:
+    """Compute the RMSE of hidden pixels, on the scale where black is 0 and white is 1."""
+    return float(np.sqrt(np.mean((made - true)[hidden] ** 2))) if hidden.any() else None

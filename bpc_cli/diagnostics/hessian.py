@@ -3,14 +3,18 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from bpc_cli.core.clamping import Clamping, inference_energy
-from bpc_cli.core.rules import Rules
-from bpc_cli.evaluation.by_inference import Networks
+from bpc_cli.core.clamping import Clamping
+from bpc_cli.core.inference import Inference, initialise
+from bpc_cli.core.models import Model
+from bpc_cli.diagnostics import Diagnosis, Subject
+from bpc_cli.errors import UserError
 
+NEEDS_INFERENCE = True
 MOST_UNITS = 4096
 
 
@@ -35,30 +39,31 @@ class Curvature(NamedTuple):
 
 
 def curvature(
-    networks: Networks,
+    model: Model,
     label: Float[Array, " label"],
-    image: Float[Array, " image"],
-    rules: Rules,
+    image: Float[Array, "*image"],
+    inference: Inference,
+    key: PRNGKeyArray | None = None,
 ) -> Curvature:
-    """Compute the curvature where an image's activities start, with image and label clamped.
+    """Compute the curvature where an image's activities are initialised, both ends clamped.
 
     Args:
-        networks: generator and amortiser.
+        model: the model.
         label: the image's one-hot label.
         image: the image in network units.
-        rules: algorithm, energy weights, and what activities start from.
+        inference: the energy weights, and what activities are initialised by.
+        key: fixes noise that they are initialised by.
 
     Raises:
         ValueError: if there are no hidden units, or more than `MOST_UNITS`.
     """
-    clamping = Clamping(label[None], image[None])
-    free = clamping.begin(rules.start, *networks, rules.key)
-    flat, unravel = ravel_pytree(free)
+    clamping = Clamping(label, image)
+    flat, unravel = ravel_pytree(initialise(model, clamping, inference.init, key))
     if not 0 < len(flat) <= MOST_UNITS:
         raise ValueError(f"a Hessian of 1 to {MOST_UNITS} hidden units can be had, not {len(flat)}")
 
     def energy_of(flat: Float[Array, " units"]) -> Float[Array, ""]:
-        return inference_energy(networks, clamping, unravel(flat), rules)
+        return inference.energy(model, clamping, unravel(flat))
 
     hessian = np.asarray(jax.jit(jax.hessian(energy_of))(flat), np.float64)
     values = np.linalg.eigvalsh((hessian + hessian.T) / 2)
@@ -71,3 +76,27 @@ def curvature(
         int(np.sum(values < 0)),
         2 / (largest + smallest) if smallest > 0 else None,
     )
+
+
+def diagnose(subject: Subject) -> Diagnosis:
+    """Measure the curvature at the test image that is looked at alone.
+
+    Raises:
+        UserError: if there is no such image, or the model has too many hidden units, or none.
+    """
+    dataset, number = subject.dataset, subject.image
+    if number >= len(dataset.test_images):
+        raise UserError(
+            f"diagnosis.image must be below {len(dataset.test_images)}, the number of test images"
+        )
+    label = jnp.eye(dataset.n_classes)[int(dataset.test_labels[number])]
+    (image,) = subject.model.to_states(jnp.asarray(dataset.test_images[number : number + 1]))
+    try:
+        measured = curvature(subject.model, label, image, subject.inference, subject.key)
+    except ValueError as error:
+        raise UserError(f"diagnostics=[hessian]: {error}") from error
+    condition = "infinite" if measured.condition is None else f"{measured.condition:.3g}"
+    line = f"of test image {number}, condition number {condition}"
+    if measured.n_negative:
+        line += f", {measured.n_negative} directions that fall"
+    return Diagnosis(measured._asdict(), [line], {})

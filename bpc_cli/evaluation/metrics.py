@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 
 UNIT_PIXELS = "RMSE, pixels in [0, 1]"
 
@@ -25,8 +25,8 @@ class NetworkTest(NamedTuple):
             without images.
     """
 
-    predicted: Int[np.ndarray, " examples"]
-    labels: Int[np.ndarray, " examples"]
+    predicted: Integer[np.ndarray, " examples"]
+    labels: Integer[np.ndarray, " examples"]
     generated: Float[np.ndarray, "classes image"]
     class_means: Float[np.ndarray, "classes image"]
 
@@ -76,7 +76,7 @@ class Metric:
 
 
 def accuracy(
-    predicted: Int[np.ndarray, " examples"], actual: Int[np.ndarray, " examples"]
+    predicted: Integer[np.ndarray, " examples"], actual: Integer[np.ndarray, " examples"]
 ) -> float:
     """Compute the percentage of all examples whose class is predicted."""
     return 100.0 * int(np.sum(np.asarray(predicted) == np.asarray(actual))) / len(actual)
@@ -96,7 +96,7 @@ def generation_error(
 
 def class_means(
     images: UInt8[np.ndarray, "examples image"],
-    labels: Int[np.ndarray, " examples"],
+    labels: Integer[np.ndarray, " examples"],
     n_classes: int,
 ) -> Float[np.ndarray, "classes image"]:
     """Average each class's images; pixels in [0, 1], NaN for a class without examples."""
@@ -109,15 +109,17 @@ def class_means(
 
 
 def confusion_matrix(
-    predicted: Int[np.ndarray, " examples"], actual: Int[np.ndarray, " examples"], n_classes: int
-) -> Int[np.ndarray, "classes classes"]:
+    predicted: Integer[np.ndarray, " examples"],
+    actual: Integer[np.ndarray, " examples"],
+    n_classes: int,
+) -> Integer[np.ndarray, "classes classes"]:
     """Count examples by actual class (rows) and predicted class (columns)."""
     pairs = np.asarray(actual, np.int64) * n_classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def per_class_accuracy(
-    confusion: Int[np.ndarray, "classes classes"],
+    confusion: Integer[np.ndarray, "classes classes"],
 ) -> list[float | None]:
     """Compute each class's accuracy in percent; None for a class without examples."""
     counts = confusion.sum(axis=1)

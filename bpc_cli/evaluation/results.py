@@ -1,186 +1,249 @@
-"""Figures of merit of a checkpoint's networks, by one pass and by relaxation, and their table."""
+"""What an evaluation found: each seed's results, all seeds' together, as JSON and as a table."""
 
+import dataclasses
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from bpc_cli.core.models import Amortiser, Generator
-from bpc_cli.core.rules import Rules
-from bpc_cli.data.datasets import Dataset
-from bpc_cli.data.pixels import pixel_scale
-from bpc_cli.evaluation.by_inference import (
-    draw_by_relaxation,
-    flops_per_image,
-    name_by_free_label,
-    name_by_lowest_energy,
-    timed,
-)
-from bpc_cli.evaluation.classification import (
+from bpc_cli.evaluation.metrics import (
+    METRICS,
+    TEST_METRICS,
     NetworkTest,
-    accuracy,
-    class_means,
     confusion_matrix,
-    generation_error,
+    measure_test,
     per_class_accuracy,
-    predict_classes,
 )
-from bpc_cli.evaluation.statistics import spread
-from bpc_cli.options.algorithms import ALGORITHMS
-from bpc_cli.options.schema import TrainConfig
+from bpc_cli.evaluation.statistics import Spread, spread
+from bpc_cli.files import JsonObject
 
-LITTLE = 0.02  # a move of activities so small, relative to where they start, is next to nothing
-_FIGURES = (
-    "test_accuracy",
-    "generation_error",
-    "relaxed_accuracy",
-    "lowest_energy_accuracy",
-    "relaxed_generation_error",
-    "activity_change",
-)
+LITTLE_CHANGE = 0.02  # of activities, relative to where they were initialised
+Values = dict[str, float | None]
+_WAYS = {"feedforward": "feedforward", "relaxed": "inference", "lowest_energy": "energy-based"}
 
 
-def describe_test(test: NetworkTest, seed: int, dataset: Dataset) -> dict[str, Any]:
-    """Put one seed's figures of merit under their names."""
-    confusion = confusion_matrix(test.predicted, dataset.test_labels, dataset.n_classes)
-    accuracies = per_class_accuracy(confusion)
-    return {
-        "seed": seed,
-        "test_accuracy": test.accuracy,
-        "per_class_accuracy": dict(zip(dataset.class_names, accuracies, strict=True)),
-        "generation_error": test.generation_error,
-        "confusion": confusion.tolist(),
-    }
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What it costs to classify an image.
 
-
-def describe_relaxation(
-    networks: tuple[Generator, Amortiser], rules: Rules, trained: TrainConfig, dataset: Dataset
-) -> dict[str, Any]:
-    """Test one seed's networks by relaxation: figures of merit, and what each way costs.
-
-    Args:
-        networks: generator and amortiser.
-        rules: how activities relax.
-        trained: the config that they were trained with.
-        dataset: the data set to test on.
+    Attributes:
+        flops: operations, as the compiler counts them.
+        milliseconds: wall time, less that of compiling.
     """
-    generator, amortiser = networks
-    images, labels = jnp.asarray(dataset.test_images), dataset.test_labels
-    scale = pixel_scale(trained.data.mean, trained.data.std)
-    arguments = (networks, images, scale, rules, trained.batch_size)
-    (by_label, moved), relaxed_seconds = timed(name_by_free_label, *arguments)
-    # Under cross-entropy a free label's energy has no minimum to relax to.
-    label_relaxes = rules.label_loss == "squared"
-    by_energy, energy_seconds = timed(name_by_lowest_energy, *arguments)
-    _, pass_seconds = timed(predict_classes, amortiser, images, scale)
-    drawn = np.asarray(draw_by_relaxation(networks, scale, rules, trained.batch_size))
-    means = class_means(dataset.test_images, labels, dataset.n_classes)
-    algorithm = ALGORITHMS[rules.algorithm]
-    sizes = [layer.weight.shape[1] for layer in generator.layers] + [images.shape[1]]
-    flops = flops_per_image(
-        sizes, rules.n_inference_steps, algorithm.generator_infers + algorithm.amortiser_infers
+
+    flops: float
+    milliseconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceResult:
+    """What a model does by inference at test time.
+
+    Attributes:
+        values: the metrics of it by name; None where one cannot be had.
+        cost_per_image: what each way of classifying costs.
+    """
+
+    values: Values
+    cost_per_image: dict[str, Cost]
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedResult:
+    """What one seed's model does on the test set.
+
+    Attributes:
+        seed: the seed.
+        values: the metrics of its feedforward passes by name.
+        per_class_accuracy: in percent by class; None for a class without images.
+        confusion: counts by actual class (rows) and predicted class.
+        by_inference: what it does by inference; None where it does not infer.
+        diagnostics: the numbers of each diagnostic that was asked for.
+    """
+
+    seed: int
+    values: Values
+    per_class_accuracy: Values
+    confusion: list[list[int]]
+    by_inference: InferenceResult | None = None
+    diagnostics: JsonObject = dataclasses.field(default_factory=dict)
+
+    @property
+    def all_values(self) -> Values:
+        """All metrics by name."""
+        return self.values | (self.by_inference.values if self.by_inference else {})
+
+    def to_json(self) -> JsonObject:
+        """Lay it out as in `metrics.json`."""
+        costs = (
+            {}
+            if self.by_inference is None
+            else {"cost_per_image": self.by_inference.cost_per_image}
+        )
+        return {
+            "seed": self.seed,
+            **self.all_values,
+            "per_class_accuracy": self.per_class_accuracy,
+            "confusion": self.confusion,
+            **_costs_as_json(costs),
+            **({"diagnostics": self.diagnostics} if self.diagnostics else {}),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation of a checkpoint found.
+
+    Attributes:
+        checkpoint: the checkpoint's path.
+        iteration: the training iteration that it is of.
+        data_set: what was tested on.
+        test_examples: how many images.
+        trained_on: the data set that was trained on.
+        inference_steps: how many steps inference takes; 0 where there is none.
+        seeds: each seed's results.
+    """
+
+    checkpoint: str
+    iteration: int
+    data_set: str
+    test_examples: int
+    trained_on: str
+    inference_steps: int
+    seeds: list[SeedResult]
+
+    def spreads(self) -> dict[str, Spread]:
+        """Sum up every metric over seeds, where all have it."""
+        columns = {
+            name: [seed.all_values[name] for seed in self.seeds]
+            for name in self.seeds[0].all_values
+        }
+        return {
+            name: spread([float(value) for value in values if value is not None])
+            for name, values in columns.items()
+            if None not in values
+        }
+
+    def confusion(self) -> np.ndarray:
+        """Add up all seeds' confusion matrices."""
+        return np.sum([seed.confusion for seed in self.seeds], axis=0)
+
+    def per_class_accuracy(self) -> Values:
+        """Average each class's accuracy over seeds."""
+        return {
+            name: _mean([seed.per_class_accuracy[name] for seed in self.seeds])
+            for name in self.seeds[0].per_class_accuracy
+        }
+
+    def to_json(self) -> JsonObject:
+        """Lay it out as in `metrics.json`: of several seeds means, spreads, and each seed's own."""
+        about = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "seeds"
+        }
+        first = self.seeds[0].to_json()
+        if len(self.seeds) == 1:
+            return about | first
+        spreads = self.spreads()
+        means = {
+            name: spreads[name].mean if name in spreads else None
+            for name in self.seeds[0].all_values
+        }
+        return {
+            **about,
+            **means,
+            "per_class_accuracy": self.per_class_accuracy(),
+            "confusion": self.confusion().tolist(),
+            **({"cost_per_image": first["cost_per_image"]} if "cost_per_image" in first else {}),
+            "spread": {name: each._asdict() for name, each in spreads.items()},
+            "seeds": [seed.to_json() for seed in self.seeds],
+        }
+
+    def table(self) -> str:
+        """Write it as a table."""
+        rows = [
+            ("checkpoint", f"{self.checkpoint} (iteration {self.iteration})"),
+            ("data set", f"{self.data_set}, {self.test_examples} test images"),
+        ]
+        spreads = self.spreads()
+        for metric in TEST_METRICS:
+            rows += self._metric_rows(metric.name, spreads[metric.name])
+            if metric.name == "test_accuracy":
+                rows += [
+                    (f"  class {name}", "no images" if each is None else metric.in_words(each))
+                    for name, each in self.per_class_accuracy().items()
+                ]
+        if self.seeds[0].by_inference is not None:
+            rows += self._inference_rows(self.seeds[0].by_inference, spreads)
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _metric_rows(self, name: str, values: Spread) -> list[tuple[str, str]]:
+        metric = METRICS[name]
+        unit = "" if metric.unit in ("", "%") else f" ({metric.unit})"
+        rows = [
+            (
+                metric.title,
+                f"{metric.in_words(values.mean)}{_in_words(values, metric.decimals)}{unit}",
+            )
+        ]
+        if len(self.seeds) > 1:
+            rows += [
+                (f"  seed {each.seed}", metric.in_words(each.values[name] or 0.0))
+                for each in self.seeds
+            ]
+        return rows
+
+    def _inference_rows(
+        self, first: InferenceResult, spreads: dict[str, Spread]
+    ) -> list[tuple[str, str]]:
+        rows = [("by inference", f"{self.inference_steps} steps")]
+        for name in first.values:
+            if name not in spreads:
+                continue
+            mean = spreads[name].mean
+            words = METRICS[name].in_words(mean)
+            if name == "activity_change":
+                words = f"{100 * mean:.2f} % of where they were initialised{verdict_on(mean)}"
+            rows.append((f"  {METRICS[name].title.removesuffix(' by inference')}", words))
+        for way, cost in first.cost_per_image.items():
+            spent = f"{cost.flops / 1e6:,.2f} MFLOP, {cost.milliseconds:.3f} ms per image"
+            rows.append((f"  cost, {_WAYS[way]}", spent))
+        return rows
+
+
+def describe_test(test: NetworkTest, seed: int, class_names: Sequence[str]) -> SeedResult:
+    """Measure one seed's test."""
+    confusion = confusion_matrix(test.predicted, test.labels, len(class_names))
+    accuracies = per_class_accuracy(confusion)
+    return SeedResult(
+        seed,
+        dict(measure_test(test)),
+        dict(zip(class_names, accuracies, strict=True)),
+        confusion.tolist(),
     )
-    seconds = {
-        "feedforward": pass_seconds,
-        "relaxed": relaxed_seconds,
-        "lowest_energy": energy_seconds,
-    }
+
+
+def verdict_on(change: float) -> str:
+    """Say whether inference does next to nothing, given how far activities move."""
+    return ": inference does next to nothing" if change < LITTLE_CHANGE else ""
+
+
+def _costs_as_json(costs: dict[str, dict[str, Cost]]) -> JsonObject:
     return {
-        "relaxed_accuracy": accuracy(np.asarray(by_label), labels) if label_relaxes else None,
-        "lowest_energy_accuracy": accuracy(np.asarray(by_energy), labels),
-        "relaxed_generation_error": generation_error(drawn, means),
-        "activity_change": float(np.mean(moved)) if generator.depth > 1 else None,
-        "cost_per_image": {
-            way: {"flops": flops[way], "milliseconds": 1e3 * spent / len(images)}
-            for way, spent in seconds.items()
-        },
+        name: {way: dataclasses.asdict(cost) for way, cost in each.items()}
+        for name, each in costs.items()
     }
 
 
-def sum_up(by_seed: list[dict[str, Any]]) -> dict[str, Any]:
-    """Make one network's figures of several seeds': means, and counts added up."""
-    if len(by_seed) == 1:
-        return by_seed[0]
-    accuracies = {
-        name: [figures["per_class_accuracy"][name] for figures in by_seed]
-        for name in by_seed[0]["per_class_accuracy"]
-    }
-    spreads = {
-        name: spread([figures[name] for figures in by_seed])
-        for name in by_seed[0]
-        if name in _FIGURES and by_seed[0][name] is not None
-    }
-    none = {name: None for name in _FIGURES if name in by_seed[0] and name not in spreads}
-    return {
-        **{name: figure.mean for name, figure in spreads.items()},
-        **none,
-        "per_class_accuracy": {
-            name: None if None in values else fmean(values) for name, values in accuracies.items()
-        },
-        "confusion": np.sum([figures["confusion"] for figures in by_seed], axis=0).tolist(),
-        **(
-            {"cost_per_image": by_seed[0]["cost_per_image"]}
-            if "cost_per_image" in by_seed[0]
-            else {}
-        ),
-        "spread": {name: figure._asdict() for name, figure in spreads.items()},
-        "seeds": by_seed,
-    }
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
-def table_of(metrics: dict[str, Any]) -> str:
-    """Write an evaluation's figures as a table."""
-    seeds = metrics.get("seeds", [])
-    rows = [
-        ("checkpoint", f"{metrics['checkpoint']} (iteration {metrics['iteration']})"),
-        ("data set", f"{metrics['data_set']}, {metrics['test_examples']} test images"),
-        (
-            "test accuracy",
-            f"{metrics['test_accuracy']:.2f} %{_spread(metrics, 'test_accuracy', 2)}",
-        ),
-    ]
-    for figures in seeds:
-        rows.append((f"  seed {figures['seed']}", f"{figures['test_accuracy']:.2f} %"))
-    for name, share in metrics["per_class_accuracy"].items():
-        rows.append((f"  class {name}", "no images" if share is None else f"{share:.2f} %"))
-    error = f"{metrics['generation_error']:.4f}{_spread(metrics, 'generation_error', 4)}"
-    rows.append(("generation error", f"{error} (RMSE, pixels in [0, 1])"))
-    for figures in seeds:
-        rows.append((f"  seed {figures['seed']}", f"{figures['generation_error']:.4f}"))
-    if metrics["inference_steps"]:
-        rows += _relaxation_rows(metrics)
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def _relaxation_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    figures = {
-        "relaxed_accuracy": ("  accuracy, label free", 1.0, 2, " %"),
-        "lowest_energy_accuracy": ("  accuracy, lowest energy", 1.0, 2, " %"),
-        "relaxed_generation_error": ("  generation error", 1.0, 4, ""),
-        "activity_change": ("  activities moved by", 100.0, 2, " % of where they started"),
-    }
-    rows = [("by relaxation", f"{metrics['inference_steps']} steps")]
-    for name, (words, factor, decimals, unit) in figures.items():
-        if metrics[name] is not None:
-            rows.append((words, f"{factor * metrics[name]:.{decimals}f}{unit}"))
-    if (moved := metrics["activity_change"]) is not None and moved < LITTLE:
-        rows[-1] = (rows[-1][0], f"{rows[-1][1]}: inference does next to nothing")
-    for way, words in (
-        ("feedforward", "a pass"),
-        ("relaxed", "label free"),
-        ("lowest_energy", "lowest energy"),
-    ):
-        cost = metrics["cost_per_image"][way]
-        spent = f"{cost['flops'] / 1e6:,.2f} MFLOP, {cost['milliseconds']:.3f} ms per image"
-        rows.append((f"  cost, {words}", spent))
-    return rows
-
-
-def _spread(metrics: dict[str, Any], name: str, decimals: int) -> str:
-    if "spread" not in metrics:
+def _in_words(values: Spread, decimals: int) -> str:
+    if values.low is None:
         return ""
-    figure = metrics["spread"][name]
-    low, high = (f"{figure[end]:.{decimals}f}" for end in ("low", "high"))
-    return f" ± {figure['std']:.{decimals}f}, mean in [{low}, {high}] at 95 % ({figure['n']} seeds)"
+    low, high = (f"{end:.{decimals}f}" for end in (values.low, values.high))
+    return f" ± {values.std:.{decimals}f}, mean in [{low}, {high}] at 95 % ({values.n} seeds)"

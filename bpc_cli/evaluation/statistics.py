@@ -55,6 +55,11 @@ def spread(numbers: Sequence[int | float]) -> Spread:
     return Spread(mean, std, float(interval.low), float(interval.high), len(values))
 
 
+def whole(line: MetricsLine, name: str) -> int:
+    """Return a line's "iteration" or "seed", which are whole numbers in every line."""
+    return int(line[name] or 0)
+
+
 def mean_line(lines: Sequence[Mapping[str, int | float | None]]) -> MetricsLine:
     """Average metrics lines of one iteration, a line per seed; a single one stays as it is.
 

@@ -1,4 +1,4 @@
-"""Checking a composed config: every type, range and combination, and one line for what is wrong."""
+"""Checking a composed config: every type and range, and one line for what is wrong."""
 
 import copy
 import dataclasses
@@ -15,9 +15,10 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bpc_cli.errors import UserError
-from bpc_cli.options.declare import option_fields, option_paths
-from bpc_cli.options.evaluation_schema import DIAGNOSTICS, EvalConfig
-from bpc_cli.options.schema import TrainConfig, checkpoint_distance
+from bpc_cli.options.combinations import check_combinations
+from bpc_cli.options.declare import option_fields, option_paths, renamed_options
+from bpc_cli.options.evaluation_schema import EvalConfig
+from bpc_cli.options.schema import TrainConfig
 
 Config = TypeVar("Config")
 
@@ -44,14 +45,13 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
     if config_data := getattr(config, "data", None):
         _check_data_name(config_data.name)
     if isinstance(config, TrainConfig):
-        _check_combinations(config)
+        check_combinations(config)
     if isinstance(config, EvalConfig):
-        for name in config.diagnostics:
-            if name not in (*DIAGNOSTICS, "all"):
-                raise UserError(unknown_choice("diagnostics", name, (*DIAGNOSTICS, "all")))
-        shares = config.diagnosis.hidden
-        if not shares or not all(0 < share < 1 for share in shares):
-            raise UserError("diagnosis.hidden must be shares of pixels, each above 0 and below 1")
+        fractions = config.diagnosis.hidden
+        if not fractions or not all(0 < fraction < 1 for fraction in fractions):
+            raise UserError(
+                "diagnosis.hidden must be fractions of pixels, each above 0 and below 1"
+            )
     return config
 
 
@@ -68,23 +68,43 @@ def check_saved_config(saved: object, path: Path) -> TrainConfig:
     if "${" in json.dumps(saved):  # what is saved has been resolved, so it asks for nothing
         raise UserError(f"{path} holds a config that refers to other places")
     complete = copy.deepcopy(saved)
-    for option, field in option_fields(TrainConfig):
-        if field.metadata["before"] != MISSING:
-            *groups, name = option.split(".")
-            holder = complete
-            for group in groups:
-                holder = holder.setdefault(group, {})
-                if not isinstance(holder, dict):
-                    raise UserError(f"{path} holds a config whose {group} is not a group")
-            holder.setdefault(name, field.metadata["before"])
+    try:
+        take_over_former_names(complete, TrainConfig)
+        for option, field in option_fields(TrainConfig):
+            if field.metadata["before"] != MISSING:
+                group, name = _group_of(complete, option)
+                group.setdefault(name, field.metadata["before"])
+    except TypeError as error:
+        raise UserError(f"{path} holds a config whose {error} is not a group") from error
     try:
         return check_config(complete, TrainConfig)
     except UserError as error:
         raise UserError(f"{path} holds a config that cannot be used: {error}") from error
 
 
+def take_over_former_names(saved: dict[str, Any], schema: type) -> None:
+    """Give what a config of an earlier release says under an option's former name its name now."""
+    for former, now in renamed_options(schema).items():
+        (from_group, from_name), (to_group, to_name) = (
+            _group_of(saved, path) for path in (former, now)
+        )
+        if from_name in from_group:
+            to_group.setdefault(to_name, from_group.pop(from_name))
+
+
+def _group_of(config: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """Find the group that holds an option, made if missing, and the option's name in it."""
+    *groups, name = path.split(".")
+    holder = config
+    for group in groups:
+        holder = holder.setdefault(group, {})
+        if not isinstance(holder, dict):
+            raise TypeError(group)
+    return holder, name
+
+
 def changed_options(earlier: TrainConfig, now: TrainConfig) -> list[str]:
-    """List the options that two runs differ in and that may not change when one goes on.
+    """List the options that two runs differ in and that may not change when one is resumed.
 
     The number of iterations may change, unless a learning rate's schedule is stretched over it.
     """
@@ -129,6 +149,8 @@ def explain_omegaconf_error(error: Exception, schema: type) -> str:
 
 def unknown_option(key: str, schema: type) -> str:
     """Say in one line that an option does not exist, and which ones are close to it."""
+    if now := renamed_options(schema).get(key):
+        return f"'{key}' is now '{now}'"
     known = option_paths(schema)
     close = difflib.get_close_matches(key, known, n=1)
     if not close:
@@ -166,70 +188,6 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
         raise UserError(f"{path} must be above {limits['above']}, not {value}")
     if limits["at_most"] is not None and value > limits["at_most"]:
         raise UserError(f"{path} must be at most {limits['at_most']}, not {value}")
-
-
-def _check_combinations(config: TrainConfig) -> None:
-    if config.seed + config.n_seeds > 2**32:
-        raise UserError(f"seed + n_seeds must be at most {2**32}: seeds have 32 bits")
-    try:
-        checkpoint_distance(config)
-    except ValueError as error:
-        raise UserError(
-            "checkpoint_every must be a number of iterations (100) or of seconds (60s), "
-            f"not {config.checkpoint_every}"
-        ) from error
-    algorithm, inference = config.algorithm.name, config.inference
-    for direction, weight, factors in (
-        ("forward", config.forward_energy_weight, inference.forward_layer_weights),
-        ("backward", config.backward_energy_weight, inference.backward_layer_weights),
-    ):
-        if factors is not None and len(factors) != config.model.depth:
-            raise UserError(
-                f"inference.{direction}_layer_weights must have model.depth = {config.model.depth} "
-                f"numbers, not {len(factors)}"
-            )
-        if factors is not None and not all(0 <= factor < math.inf for factor in factors):
-            raise UserError(f"inference.{direction}_layer_weights must be at least 0, and finite")
-        if weight == 0 and algorithm == {"forward": "genpc", "backward": "discpc"}[direction]:
-            raise UserError(f"{direction}_energy_weight is 0: {algorithm} would learn nothing")
-    if algorithm == "bp" and (inference.n_steps or inference.start):
-        raise UserError(
-            "algorithm=bp has no activities to infer: leave inference.n_steps and inference.start "
-            "at null"
-        )
-    if algorithm == "bp" and (inference.forward_layer_weights or inference.backward_layer_weights):
-        raise UserError("algorithm=bp learns from its outputs alone: it has no layer weights")
-    _check_labels(config)
-    if config.forward_energy_weight == 0 and config.backward_energy_weight == 0:
-        raise UserError(
-            "forward_energy_weight and backward_energy_weight are both 0: nothing would be learnt"
-        )
-
-
-def _check_labels(config: TrainConfig) -> None:
-    algorithm, fraction = config.algorithm.name, config.data.label_fraction
-    if fraction == 1:
-        if config.inference.label_decay:
-            raise UserError(
-                "inference.label_decay is the prior of labels that are free in training: choose "
-                "data.label_fraction below 1"
-            )
-        return
-    if algorithm == "bp":
-        raise UserError(
-            f"data.label_fraction={fraction}: algorithm=bp learns from labels alone, and cannot "
-            "use an image without one"
-        )
-    if config.model.label_loss == "cross_entropy":
-        raise UserError(
-            f"data.label_fraction={fraction}: a label that is free has no cross-entropy with its "
-            "prediction; choose model.label_loss=squared"
-        )
-    if fraction == 0 and algorithm == "discpc" and config.inference.start in (None, "amortised"):
-        raise UserError(
-            "data.label_fraction=0: without labels the amortiser's own activities leave discpc no "
-            "error, and it would learn nothing"
-        )
 
 
 def _check_data_name(name: str) -> None:

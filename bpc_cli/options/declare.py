@@ -19,12 +19,14 @@ def option(
     may_change: bool = False,
     traced: bool = False,
     before: Any = MISSING,
+    was: str = "",
 ) -> Any:
     """Declare an option: its explanation, unit, and range; None is checked by its type alone.
 
-    `may_change` says that a run may go on with another value, `traced` that runs of other values
+    `may_change` says that a run may resume with another value, `traced` that runs of other values
     are trained by the same program. `before` is what runs did before the
-    option existed, so that what they saved can be read.
+    option existed, so that what they saved can be read. `was` is its name in the release before,
+    which is still taken.
     """
     metadata = {
         "help": help,
@@ -37,6 +39,7 @@ def option(
         "may_change": may_change,
         "traced": traced,
         "before": before,
+        "was": was,
     }
     return dataclasses.field(default=MISSING, metadata=metadata)
 
@@ -59,3 +62,12 @@ def option_fields(schema: type, prefix: str = "") -> list[tuple[str, dataclasses
         else:
             listed.append((path, field))
     return listed
+
+
+def renamed_options(schema: type) -> dict[str, str]:
+    """Map every former name of an option to its name now."""
+    return {
+        field.metadata["was"]: path
+        for path, field in option_fields(schema)
+        if field.metadata["was"]
+    }

@@ -1,44 +1,45 @@
 """The typed schema of every option of a run: its type, its range, its unit and what it means.
 
-Defaults live in `configs/`; `checking.py` turns a composed config into these dataclasses. Below the
-entry points nothing sees a config.
+Defaults live in `configs/`; `options.check` turns a composed config into these dataclasses. Below
+`cli.build` nothing sees a config.
 """
 
 import dataclasses
-import math
-import re
 from typing import Any
 
+from bpc_cli.options import names
+from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.declare import option
-
-_ACTIVATIONS = ("linear", "relu", "tanh", "hard_tanh", "leaky_relu", "gelu", "selu", "silu")
 
 
 @dataclasses.dataclass
 class ModelConfig:
-    width: int = option("hidden units per layer", "units", at_least=1)
+    width: int = option("hidden units per state", "units", at_least=1)
     depth: int = option(
-        "linear layers of each network; depth - 1 of their inputs are hidden", "layers", at_least=1
+        "layers of each direction; depth - 1 states are hidden",
+        "layers",
+        at_least=1,
+        at_most=1000,
     )
     act_fn: str = option(
         "activation before each linear map but a network's first",
-        choices=_ACTIVATIONS,
+        choices=tuple(names.ACTIVATIONS),
     )
     generator_act_fn: str | None = option(
         "the generator's, if it is another; null: act_fn",
-        choices=_ACTIVATIONS,
+        choices=tuple(names.ACTIVATIONS),
         before=None,
     )
     use_bias: bool = option("whether linear layers have a bias")
     parameterisation: str = option(
-        "how weights start and products are scaled: as usual, or so that learning rates keep over "
-        "widths and depths, with skip connections (muPC)",
-        choices=("standard", "mupc"),
+        "how weights are initialised and products scaled: as usual, or so that learning rates "
+        "keep over widths and depths, with skip connections (muPC)",
+        choices=names.PARAMETERISATIONS,
         before="standard",
     )
     label_loss: str = option(
         "the amortiser's error at the label: squared, or cross-entropy",
-        choices=("squared", "cross_entropy"),
+        choices=names.LABEL_LOSSES,
         before="squared",
     )
 
@@ -46,8 +47,8 @@ class ModelConfig:
 @dataclasses.dataclass
 class OptimConfig:
     activity_lr: float = option(
-        "learning rate of inference; the energy is a mean over the batch, so each sample's "
-        "activities move at rate/batch_size",
+        "learning rate of inference; under inference.reduction=mean each sample's gradient is "
+        "multiplied by 1/batch_size first",
         "per step",
         at_least=0,
         traced=True,
@@ -63,14 +64,14 @@ class OptimConfig:
         "the schedule's other arguments", takes_any_keys=True
     )
     param_lr: float = option(
-        "learning rate of the weights of each network", "per step", at_least=0, traced=True
+        "learning rate of the weights of each direction", "per step", at_least=0, traced=True
     )
-    param: str = option("optax optimiser of each network's weights, by name")
+    param: str = option("optax optimiser of each direction's weights, by name")
     param_args: dict[str, Any] = option(
         "its other arguments, such as {weight_decay: 5e-3}", takes_any_keys=True
     )
     param_clip: float | None = option(
-        "most that the norm of a network's gradient may be; null: anything", above=0, before=None
+        "most that the norm of a direction's gradient may be; null: anything", above=0, before=None
     )
     param_schedule: str | None = option(
         "optax schedule of param_lr over iterations, by name; null: constant"
@@ -87,15 +88,16 @@ class InferenceConfig:
         "steps",
         at_least=0,
     )
-    start: str | None = option(
-        "what the activities start from; null: what the algorithm starts from",
-        choices=("amortised", "generative", "zeros", "noise"),
+    init: str | None = option(
+        "how activities are initialised; null: as the algorithm does",
+        choices=names.INITS,
         before=None,
+        was="inference.start",
     )
     reduction: str = option(
         "gradient that activities follow: of the batch's mean energy (each sample moves at "
         "rate/batch_size), or of its sum (at the rate itself)",
-        choices=("mean", "sum"),
+        choices=names.REDUCTIONS,
         before="mean",
     )
     forward_layer_weights: list[float] | None = option(
@@ -107,24 +109,24 @@ class InferenceConfig:
         "the same for backward_energy_weight", before=None
     )
     tolerance: float | None = option(
-        "relaxing ends when the root mean square of the samples' gradients is below this; null: "
-        "after n_steps",
+        "a sample's activities stop when the root mean square of their gradient is below this; "
+        "null: after n_steps",
         at_least=0,
         before=None,
     )
-    label_decay: float = option(
-        "the prior of a label that is free in training, as the weight of its ½ ‖label‖²",
+    label_precision: float = option(
+        "prior precision of a label that is free in training: the weight of its ½ ‖label‖²",
         at_least=0,
         before=0.0,
+        was="inference.label_decay",
     )
 
 
 @dataclasses.dataclass
 class AlgorithmConfig:
     name: str = option(
-        "the model: bidirectional, hybrid, discriminative or generative predictive coding, or "
-        "backpropagation",
-        choices=("bpc", "hpc", "discpc", "genpc", "bp"),
+        "; ".join(f"{name}: {each.about}" for name, each in ALGORITHMS.items()),
+        choices=tuple(ALGORITHMS),
         before="bpc",
     )
 
@@ -158,12 +160,21 @@ class TrainDataConfig(DataConfig):
         at_most=100,
         before=0,
     )
-    shift_share: float = option(
-        "share of training images that are shifted", at_least=0, at_most=1, before=1.0
+    shift_fraction: float = option(
+        "fraction of training images that are shifted",
+        at_least=0,
+        at_most=1,
+        before=1.0,
+        was="data.shift_share",
+    )
+    augmentation: dict[str, Any] = option(
+        "other augmentations of training images by name, such as {noise: 0.1}",
+        takes_any_keys=True,
+        before={},
     )
     label_fraction: float = option(
-        "share of each class's training images whose label is known; the label of others is free. "
-        "0: unsupervised",
+        "fraction of each class's training images whose label is known; the label of others is "
+        "free. 0: unsupervised",
         at_least=0,
         at_most=1,
         before=1.0,
@@ -188,7 +199,7 @@ class ComputeConfig:
     matmul_precision: str | None = option(
         "jax.default_matmul_precision; null: JAX's default, full float32 on CPU and TF32 on recent "
         "NVIDIA GPUs",
-        choices=("bfloat16", "tensorfloat32", "float32", "highest"),
+        choices=names.MATMUL_PRECISIONS,
     )
 
 
@@ -206,7 +217,7 @@ class LoggerConfig:
     wandb_project: str = option("the project there", may_change=True, before="bpc")
     wandb_mode: str = option(
         "whether it needs a network; offline runs are sent later by `wandb sync`",
-        choices=("offline", "online"),
+        choices=names.WANDB_MODES,
         may_change=True,
         before="offline",
     )
@@ -218,15 +229,15 @@ class TrainConfig:
         "fixes initial weights and batch order", at_least=0, at_most=2**32 - 1, traced=True
     )
     n_seeds: int = option(
-        "networks trained together as one program, with seeds from `seed` upwards; figures are "
+        "models trained as one program, an ensemble with seeds from `seed` upwards; metrics are "
         "their means",
-        "networks",
+        "models",
         at_least=1,
         before=1,
     )
     n_train_iters: int = option("training iterations", "iterations", at_least=1, may_change=True)
     n_epochs: int | None = option(
-        "passes over the training set; replaces n_train_iters unless null",
+        "epochs of training; replaces n_train_iters unless null",
         "epochs",
         at_least=1,
         may_change=True,
@@ -259,14 +270,14 @@ class TrainConfig:
         before=True,
     )
     resume: str | None = option(
-        "a run directory or checkpoint to go on from, in a new directory; a run directory that is "
-        "given again goes on by itself",
+        "a run directory or checkpoint to resume, in a new directory; a run directory that is "
+        "given again resumes by itself",
         may_change=True,
         before=None,
     )
     on_divergence: str = option(
         "what a loss that is not finite ends: this run and its sweep, or this run alone",
-        choices=("stop", "continue_sweep"),
+        choices=names.ON_DIVERGENCE,
         may_change=True,
         before="continue_sweep",
     )
@@ -283,33 +294,3 @@ class TrainConfig:
     data: TrainDataConfig = dataclasses.field(default_factory=TrainDataConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
-
-
-def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:
-    """Resolve `checkpoint_every` to a number of iterations, or of seconds.
-
-    Returns:
-        Iterations or None, and seconds or infinity.
-
-    Raises:
-        ValueError: if it is neither.
-    """
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)s", config.checkpoint_every, re.ASCII):
-        return None, float(match[1])
-    iterations = int(config.checkpoint_every)
-    if iterations < 1:
-        raise ValueError("not even one iteration")
-    return iterations, math.inf
-
-
-def n_inference_steps(config: TrainConfig) -> int:
-    """Resolve the default number of inference steps: one per hidden layer, and none for bp."""
-    if config.algorithm.name == "bp":
-        return 0
-    steps = config.inference.n_steps
-    return config.model.depth - 1 if steps is None else steps
-
-
-def layer_weights(weight: float, factors: list[float] | None) -> float | list[float]:
-    """Multiply an energy weight by a factor for each layer, if there are any."""
-    return weight if factors is None else [weight * factor for factor in factors]

@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping, Sequence
 
 from bpc_cli.evaluation.metrics import METRICS, Metric
-from bpc_cli.evaluation.statistics import MetricsLine, Spread, spread
+from bpc_cli.evaluation.statistics import MetricsLine, Spread, spread, whole
 from bpc_cli.options.declare import option_fields
 from bpc_cli.options.schema import TrainConfig
-from bpc_cli.reporting.reader import OptionValue, RunRecord, whole
+from bpc_cli.reporting.reader import OptionValue, RunRecord
 
 WEIGHT = "forward_energy_weight"
 _LABEL_LOSS = "model.label_loss"

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpc_cli.evaluation.metrics import Metric
+from bpc_cli.evaluation.statistics import whole
 from bpc_cli.plots import label_log_axis_plainly
 from bpc_cli.reporting.configurations import WEIGHT, Comparison, Configuration, describe
-from bpc_cli.reporting.reader import is_number, whole
+from bpc_cli.reporting.reader import is_number
 from bpc_cli.reporting.samples import sample_picture, save_animation
 
 _MARKERS = "osD^vP*X"

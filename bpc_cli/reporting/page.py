@@ -7,9 +7,10 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from bpc_cli.evaluation.statistics import whole
 from bpc_cli.reporting.configurations import Comparison, Configuration, describe
 from bpc_cli.reporting.figures import ReportFigures
-from bpc_cli.reporting.reader import RunRecord, whole
+from bpc_cli.reporting.reader import RunRecord
 from bpc_cli.reporting.tables import metrics_table
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}

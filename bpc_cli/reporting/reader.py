@@ -17,14 +17,12 @@ import yaml
 from omegaconf import MISSING
 
 from bpc_cli.evaluation.metrics import TEST_METRICS
-from bpc_cli.evaluation.statistics import MetricsLine
+from bpc_cli.evaluation.statistics import MetricsLine, whole
+from bpc_cli.options.check import take_over_former_names
 from bpc_cli.options.declare import option_fields
 from bpc_cli.options.schema import TrainConfig
+from bpc_cli.runs.directory import CONFIG, LOCK, METRICS, SUMMARY
 
-METRICS = "metrics.jsonl"
-SUMMARY = "summary.json"
-LOCK = ".lock"
-_CONFIG = Path(".hydra") / "config.yaml"
 _LARGEST_FILE = 512 * 2**20
 _SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NOT_A_RUN = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
@@ -69,18 +67,13 @@ class RunRecord:
         return [whole(line, "seed") for line in self.final]
 
 
-def whole(line: MetricsLine, name: str) -> int:
-    """Return a line's "iteration" or "seed", which are whole numbers in every line."""
-    return int(line[name] or 0)
-
-
 def find_runs(directories: Iterable[Path]) -> list[Path]:
     """List the run directories at or below directories, each once, in a natural order."""
     found: dict[str, Path] = {}
     for directory in directories:
         for folder, subfolders, files in os.walk(directory, followlinks=False):
             is_run = METRICS in files or SUMMARY in files
-            if is_run and os.path.exists(os.path.join(folder, _CONFIG)):
+            if is_run and os.path.exists(os.path.join(folder, CONFIG)):
                 found.setdefault(os.path.realpath(folder), Path(folder))
                 subfolders.clear()
             subfolders.sort(key=_natural)
@@ -123,7 +116,10 @@ def _options_of(path: Path) -> dict[str, OptionValue]:
     This is where the names and values of earlier versions are translated; the rest of a report
     knows today's alone.
     """
-    options = dict(_flatten(yaml.load(_text_of(path, _CONFIG), Loader=_SAFE_LOADER)))
+    saved = yaml.load(_text_of(path, CONFIG), Loader=_SAFE_LOADER)
+    if isinstance(saved, dict):
+        take_over_former_names(saved, TrainConfig)
+    options = dict(_flatten(saved))
     for option, field in option_fields(TrainConfig):
         if field.metadata["before"] != MISSING:
             options.setdefault(option, field.metadata["before"])
@@ -200,7 +196,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
     if not isinstance(tree, dict):
-        raise ValueError(f"{_CONFIG} is not a config")
+        raise ValueError(f"{CONFIG} is not a config")
     for name, value in tree.items():
         path = f"{prefix}{name}"
         if isinstance(value, dict) and not path.endswith("_args"):

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,10 +23,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bpc_cli.errors import UserError
-from bpc_cli.files import sync_directory, write_atomically
+from bpc_cli.files import JsonObject, sync_directory, write_atomically
 
 _MAGIC = b"bpc-checkpoint"
-_VERSION = 1
+_VERSION = 2
+_READABLE = (1, 2)
 _FIRST_LINE_BYTES = 256
 _DTYPES = {
     dtype.__name__: dtype
@@ -40,16 +42,18 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         path: the file that it was read from.
+        version: its format.
         header: what was saved beside the arrays: `config`, `iteration`, `data_set`, ...
         payload: the arrays' bytes.
     """
 
     path: Path
-    header: dict[str, Any]
+    version: int
+    header: JsonObject
     payload: bytes
 
 
-def save_checkpoint(path: Path, state: PyTree, header: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: PyTree, header: JsonObject) -> None:
     """Write a state to a file so that, whatever happens, the path holds a whole checkpoint.
 
     The bytes go to a temporary name, are synced, and replace the path at once.
@@ -94,9 +98,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     damaged = UserError(f"{path} is damaged (its checksum does not match): use another checkpoint")
     if not newline or len(words) != 4 or not (words[1].isdigit() and words[3].isdigit()):
         raise damaged
-    if int(words[1]) != _VERSION:
+    version = int(words[1])
+    if version not in _READABLE:
         raise UserError(
-            f"{path} has checkpoint format {int(words[1])}, this version of bpc reads {_VERSION}"
+            f"{path} has checkpoint format {version}, this version of bpc reads up to {_VERSION}"
         )
     start = len(first_line) + 1
     encoded = content[start : start + int(words[3])]
@@ -110,7 +115,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         or header["payload_sha256"] != hashlib.sha256(payload).hexdigest()
     ):
         raise damaged
-    return Checkpoint(path, header, payload)
+    return Checkpoint(path, version, header, payload)
 
 
 def restore(checkpoint: Checkpoint, like: State) -> State:
@@ -127,10 +132,10 @@ def restore(checkpoint: Checkpoint, like: State) -> State:
     saved = _saved_arrays(checkpoint)
     filled = []
     for name, leaf in _named_arrays(like):
-        array = saved.get(name)
+        array = saved.get(name if checkpoint.version > 1 else _name_in_format_1(name))
         if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
             raise UserError(
-                f"{checkpoint.path} holds a network of another shape than its config says ({name})"
+                f"{checkpoint.path} holds a model of another shape than its config says ({name})"
             )
         filled.append(jnp.asarray(array))
     arrays, static = eqx.partition(like, _is_array)
@@ -204,6 +209,12 @@ def _named_arrays(state: PyTree) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
 
+def _name_in_format_1(name: str) -> str:
+    """Name an array as format 1 did: each direction was a network with `layers`, without skips."""
+    name = name.removeprefix(".model")
+    return re.sub(r"(\[\d+\])(?:\.layer)?\.(weight|bias)$", r".layers\1.\2", name)
+
+
 def _saved_arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     """View a checkpoint's payload as arrays, believing no size that the payload does not have."""
     saved, offset = {}, 0
@@ -229,7 +240,7 @@ def _to_little_endian(leaf: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"))
 
 
-def _parse_header(encoded: bytes) -> dict[str, Any] | None:
+def _parse_header(encoded: bytes) -> JsonObject | None:
     try:
         header = json.loads(encoded)
     except (ValueError, RecursionError):

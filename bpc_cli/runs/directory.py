@@ -14,11 +14,16 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from bpc_cli.errors import UserError
-from bpc_cli.files import finite_or_null, write_atomically, write_json
-from bpc_cli.locks import locked
-from bpc_cli.reporting.reader import LOCK, METRICS, SUMMARY
+from bpc_cli.evaluation.metrics import TEST_METRICS
+from bpc_cli.evaluation.statistics import MetricsLine
+from bpc_cli.files import finite_or_null, locked, write_atomically, write_json
 
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+LOCK = ".lock"
+CONFIG = Path(".hydra") / "config.yaml"
 _LOG = "train.log"
+
 _OURS = (METRICS, SUMMARY, _LOG, LOCK, "curves.png", "checkpoints", "samples", ".hydra")
 
 
@@ -68,7 +73,7 @@ class RunDirectory:
     Args:
         path: the directory.
         earlier_metrics: the file whose first lines are the run's own so far.
-        earlier_bytes: how much of it; the rest is forgotten.
+        earlier_bytes: how much of it; the rest is cut off.
 
     Raises:
         OSError: if it cannot be written.
@@ -106,7 +111,7 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 handler.close()
 
-    def say(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Write a line to the console and to the log."""
         self._logger.info(line)
 
@@ -114,7 +119,7 @@ class RunDirectory:
         """Write a warning to the console and to the log."""
         self._logger.warning("WARNING: %s", line)
 
-    def log_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def log_metrics(self, lines: Iterable[MetricsLine]) -> None:
         """Append objects to the metrics file, a line each; NaN and infinity become null.
 
         Raises:
@@ -146,7 +151,7 @@ class RunDirectory:
         """Write the run's summary, replacing an earlier one."""
         write_json(self.path / SUMMARY, summary)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[MetricsLine]:
         """Read back every line of the metrics file.
 
         Raises:
@@ -156,8 +161,8 @@ class RunDirectory:
         try:
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             for line in lines:
-                figures = [line["test_accuracy"], line["generation_error"]]
-                if not all(figure is None or isinstance(figure, float) for figure in figures):
+                numbers = [line.get(metric.name) for metric in TEST_METRICS]
+                if not all(number is None or isinstance(number, float) for number in numbers):
                     raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is damaged: choose another hydra.run.dir") from error

@@ -9,24 +9,26 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
-from bpc_cli.core.ensembles import over_replicas
-from bpc_cli.core.inference import amortise
-from bpc_cli.core.learning import TrainState
-from bpc_cli.data.pixels import PixelScale, normalise
+from bpc_cli.core.ensembles import over_ensemble
+from bpc_cli.core.models import Model
 from bpc_cli.errors import UserError, one_line
+from bpc_cli.evaluation.statistics import MetricsLine, whole
+from bpc_cli.files import JsonObject
 
 _NOT_METRICS = {"iteration", "epoch", "seed", "seconds"}
 HISTOGRAM_IMAGES = 1_000
 _BINS = 64
+_PLURALS = {"weight": "weights", "bias": "biases"}
 
 
 def require_extras(*, tensorboard: bool, wandb: bool) -> None:
-    """Refuse loggers whose packages are not installed.
+    """Reject loggers whose packages are not installed.
 
     Raises:
         UserError: naming the extra to install.
@@ -41,10 +43,40 @@ def require_extras(*, tensorboard: bool, wandb: bool) -> None:
             )
 
 
+class LoggerOptions(Protocol):
+    """Which loggers are asked for."""
+
+    tensorboard: bool
+    wandb: bool
+    wandb_project: str
+    wandb_mode: str
+
+
+def logger_makers(
+    wanted: LoggerOptions, options: Mapping[str, Any], directory: Path, first: int
+) -> "list[Callable[[], Logger]]":
+    """List functions that make the loggers that are asked for.
+
+    Args:
+        wanted: which.
+        options: the run's, as a tracker shows them.
+        directory: the run's.
+        first: the first iteration that is to come.
+    """
+    makers: list[Callable[[], Logger]] = []
+    if wanted.tensorboard:
+        makers.append(lambda: TensorBoard(directory / "tensorboard", first))
+    if wanted.wandb:
+        makers.append(
+            lambda: WeightsAndBiases(directory, wanted.wandb_project, wanted.wandb_mode, options)
+        )
+    return makers
+
+
 class Logger(Protocol):
     """Takes a run's metrics as they come."""
 
-    def lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def lines(self, lines: Sequence[MetricsLine]) -> None:
         """Take metrics lines."""
 
     def test_point(
@@ -71,7 +103,9 @@ class Loggers:
             try:
                 self._loggers.append(make())
             except Exception as error:
-                warn(f"a logger could not be started ({one_line(error)}); the run goes on without")
+                warn(
+                    f"a logger could not be started ({one_line(error)}); the run continues without"
+                )
 
     def __bool__(self) -> bool:
         return bool(self._loggers)
@@ -81,10 +115,10 @@ class Loggers:
         for logger in list(self._loggers):
             try:
                 hand_over(logger)
-            except Exception as error:  # whatever another package raises, the run goes on
+            except Exception as error:  # whatever another package raises, the run continues
                 self._loggers.remove(logger)
                 name = type(logger).__name__
-                self._warn(f"{name} failed ({one_line(error)}); the run goes on without it")
+                self._warn(f"{name} failed ({one_line(error)}); the run continues without it")
 
     def close(self) -> None:
         """Close each logger."""
@@ -105,14 +139,14 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(folder), purge_step=first if first > 1 else None)
 
-    def lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def lines(self, lines: Sequence[MetricsLine]) -> None:
         """Write scalars; of several seeds each under its own name."""
         several = len({line["seed"] for line in lines}) > 1
         for line in lines:
             for name, value in line.items():
                 if name not in _NOT_METRICS and value is not None:
                     tag = f"{name}/seed_{line['seed']}" if several else name
-                    self._writer.add_scalar(tag, value, line["iteration"])
+                    self._writer.add_scalar(tag, value, whole(line, "iteration"))
 
     def test_point(
         self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
@@ -155,7 +189,7 @@ class WeightsAndBiases:
             settings=wandb.Settings(silent=True, console="off"),
         )
 
-    def lines(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def lines(self, lines: Sequence[MetricsLine]) -> None:
         """Log the lines of each iteration together; of several seeds each under its own name."""
         several = len({line["seed"] for line in lines}) > 1
         by_iteration: dict[int, dict[str, float]] = {}
@@ -163,15 +197,15 @@ class WeightsAndBiases:
             for name, value in line.items():
                 if name not in _NOT_METRICS and value is not None:
                     tag = f"{name}/seed_{line['seed']}" if several else name
-                    by_iteration.setdefault(line["iteration"], {})[tag] = value
-        for iteration, figures in by_iteration.items():
-            self._run.log(figures, step=iteration)
+                    by_iteration.setdefault(whole(line, "iteration"), {})[tag] = value
+        for iteration, numbers in by_iteration.items():
+            self._run.log(numbers, step=iteration)
 
     def test_point(
         self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
     ) -> None:
         """Log the sample grid and histograms."""
-        logged: dict[str, Any] = {
+        logged: JsonObject = {
             name: self._wandb.Histogram(np_histogram=np.histogram(values, _BINS))
             for name, values in histograms.items()
         }
@@ -185,22 +219,21 @@ class WeightsAndBiases:
 
 
 def histograms_of(
-    state: TrainState, images: UInt8[np.ndarray, "examples image"], scale: PixelScale
+    models: Model, images: UInt8[np.ndarray, "examples pixels"]
 ) -> dict[str, np.ndarray]:
     """Collect every layer's weights, and hidden activities as the amortiser initialises them.
 
     Args:
-        state: a stack of networks; each seed's values come one after the other.
+        models: an ensemble; each seed's values come one after the other.
         images: the activities' are those of the first 1,000.
-        scale: how pixels are normalised.
     """
     values = {}
-    for name in ("generator", "amortiser"):
-        for number, layer in enumerate(getattr(state, name).layers):
-            values[f"weights/{name}_{number}"] = np.asarray(layer.weight).ravel()
-            if layer.bias is not None:
-                values[f"biases/{name}_{number}"] = np.asarray(layer.bias).ravel()
-    activities = _amortised(state.amortiser, jnp.asarray(images[:HISTOGRAM_IMAGES]), scale)
+    for direction in ("generator", "amortiser"):
+        for number, layer in enumerate(getattr(models, direction)):
+            for path, leaf in jax.tree.leaves_with_path(eqx.filter(layer, eqx.is_array_like)):
+                kind = _PLURALS.get(path[-1].name, path[-1].name)
+                values[f"{kind}/{direction}_{number}"] = np.asarray(leaf).ravel()
+    activities = _amortised(models, jnp.asarray(images[:HISTOGRAM_IMAGES]))
     for number, layer in enumerate(activities):
         values[f"activities/z_{number}"] = np.asarray(layer).ravel()
     return values
@@ -208,9 +241,12 @@ def histograms_of(
 
 @eqx.filter_jit
 def _amortised(
-    amortisers: Any, images: UInt8[Array, "examples image"], scale: PixelScale
-) -> list[Float[Array, "replicas examples width"]]:
-    return over_replicas(lambda network: amortise(network, normalise(images, scale))[0], amortisers)
+    models: Model, images: UInt8[Array, "examples pixels"]
+) -> list[Float[Array, "members examples ..."]]:
+    return over_ensemble(
+        lambda model: jax.vmap(lambda image: model.feed_up(image)[1:])(model.to_states(images)),
+        models,
+    )
 
 
 def _lasting_id(path: Path) -> str:

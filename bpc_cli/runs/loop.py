@@ -1,4 +1,4 @@
-"""Runs that train together: one compiled program, and a directory with records for each run."""
+"""The loop of training: runs that train together as one program, and a directory for each."""
 
 import contextlib
 import functools
@@ -13,30 +13,42 @@ from jaxtyping import Bool
 from tqdm import tqdm
 
 from bpc_cli.core.ensembles import join, static_of, take
-from bpc_cli.core.learning import StepMetrics, TrainState, train_replicas
-from bpc_cli.core.rules import Rules
+from bpc_cli.core.learning import StepMetrics, TrainState
+from bpc_cli.core.training import Chunk, Examples, Training, train_ensemble
 from bpc_cli.data.datasets import Dataset, batch_indices
-from bpc_cli.data.pixels import pixel_scale
 from bpc_cli.errors import UserError
-from bpc_cli.evaluation.classification import NetworkTest, class_means, evaluate_replicas
-from bpc_cli.options.schema import TrainConfig, checkpoint_distance
-from bpc_cli.runs.pacing import chunk_capacity, next_stop
-from bpc_cli.runs.recorder import Records, SweepEndedError
+from bpc_cli.evaluation.feedforward import evaluate_ensemble
+from bpc_cli.evaluation.metrics import NetworkTest, class_means
+from bpc_cli.runs.plan import Plan
+from bpc_cli.runs.recorder import ChunkMetrics, Recorder, SweepEndedError
 from bpc_cli.runs.signals import StopRequest, deferred_signals
+
+Steps = tuple[TrainState, StepMetrics, Bool[np.ndarray, " members"]]
+
+
+class Ensemble(eqx.Module):
+    """The models of a run, one for each of its seeds, stacked along a leading axis.
+
+    Attributes:
+        training: how each trains.
+        label_known: whose labels each knows; None: everyone's.
+        states: models and optimiser states.
+    """
+
+    training: Training
+    label_known: Bool[np.ndarray, "seeds examples"] | None
+    states: TrainState
 
 
 class Run:
     """One of the runs that train together.
 
     Args:
-        config: its checked config.
+        plan: what it is to do.
         directory: where its records go.
-        dataset: the data set really used.
-        n_iters: the iteration that it ends after.
         iteration: the last iteration done.
-        rules: how each seed's steps infer and learn, stacked.
-        states: networks and optimiser states of each seed, stacked.
-        records: writes what happens in it.
+        ensemble: its models.
+        recorder: writes what happens in it.
         closing: closes its records, and lets go of its directory.
 
     Attributes:
@@ -45,30 +57,27 @@ class Run:
 
     def __init__(
         self,
-        config: TrainConfig,
+        plan: Plan,
         directory: Path,
-        dataset: Dataset,
-        n_iters: int,
         iteration: int,
-        rules: Rules,
-        states: TrainState,
-        records: Records,
+        ensemble: Ensemble,
+        recorder: Recorder,
         closing: contextlib.ExitStack,
     ):
-        self.config = config
+        self.plan = plan
         self.directory = directory
-        self.dataset = dataset
-        self.n_iters = n_iters
         self.iteration = iteration
-        self.rules = rules
-        self.states = states
-        self.records = records
+        self.ensemble = ensemble
+        self.recorder = recorder
         self.closing = closing
         self.failure: UserError | OSError | None = None
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Let what a user can cause in a `with` block end this run, and no other."""
+        """Turn an error of a user's raised in a `with` block into this run's failure.
+
+        The other runs continue.
+        """
         try:
             yield
         except (UserError, OSError) as error:
@@ -77,11 +86,11 @@ class Run:
 
     def fits(self, other: "Run") -> bool:
         """Tell whether two runs of configs that fit can be trained by one program from here on."""
-        mine, others = (static_of(run.rules) for run in (self, other))
+        mine, others = (static_of(run.ensemble) for run in (self, other))
         return self.iteration == other.iteration and bool(eqx.tree_equal(mine, others))
 
 
-def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
+def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     """Sort runs into groups that can be trained by one program."""
     groups: list[list[Run]] = []
     for run in runs:
@@ -93,133 +102,127 @@ def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
     return groups
 
 
-def train_group(runs: Sequence[Run]) -> None:
+def train_together(runs: Sequence[Run]) -> None:
     """Train runs chunk by chunk, and record test points and checkpoints of each.
 
-    A run that fails is closed and keeps its failure; the others go on.
+    A run that fails is closed and keeps its failure; the others continue.
     """
-    config, n_iters, iteration = runs[0].config, runs[0].n_iters, runs[0].iteration
-    dataset = runs[0].dataset
-    capacity = chunk_capacity(n_iters, config.test_every)
-    save_every, save_seconds = checkpoint_distance(config)
-    stops = [every for every in (config.test_every, config.keep_every, save_every) if every]
-    clock = runs[0].records.clock
+    plan, iteration, schedule = runs[0].plan, runs[0].iteration, runs[0].plan.schedule
+    clock = runs[0].recorder.clock
     seconds_per_step = None
-    states = join([run.states for run in runs])
-    take_steps, test_networks = stepper(runs, dataset, capacity), tester(config, dataset)
-    progress = tqdm(total=n_iters, initial=iteration, disable=None, leave=False, unit="it")
+    states = join([run.ensemble for run in runs]).states
+    take_steps, test_models = make_stepper(runs), make_tester(plan.dataset)
+    progress = tqdm(total=schedule.n_iters, initial=iteration, disable=None, leave=False, unit="it")
     for run in runs:
-        run.closing.enter_context(run.records.outcome())
+        run.closing.enter_context(run.recorder.outcome())
     with progress, deferred_signals() as stop_request:
-        while iteration < n_iters and still_going(runs):
+        while iteration < schedule.n_iters and unfailed(runs):
             first = iteration + 1
-            iteration = next_stop(
-                iteration, n_iters, stops, capacity, seconds_per_step, save_seconds
-            )
+            iteration = schedule.next_stop(iteration, seconds_per_step)
             before = clock.seconds["train"]
             with counted_as("train", runs):
                 states, metrics, finite = take_steps(first, iteration, states)
             seconds_per_step = (clock.seconds["train"] - before) / (iteration - first + 1)
             tests = None
-            if iteration % config.test_every == 0 or iteration == n_iters:
+            if schedule.is_test_point(iteration):
                 with counted_as("evaluate", runs):
-                    tests = test_networks(states)
-            record_chunk(runs, first, iteration, metrics, finite, tests, states, stop_request)
+                    tests = test_models(states)
+            chunk = ChunkMetrics(first, iteration, metrics, finite)
+            record_chunk(runs, chunk, tests, states, stop_request)
             progress.update(iteration - first + 1)
-            stop_request.obey()
-    for run in still_going(runs):
+            stop_request.handle()
+    for run in unfailed(runs):
         with run.alone():
             run.closing.close()
 
 
-def stepper(
-    runs: Sequence[Run], dataset: Dataset, capacity: int
-) -> Callable[
-    [int, int, TrainState], tuple[TrainState, StepMetrics, Bool[np.ndarray, " replicas"]]
-]:
+def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]:
     """Make the function that trains all runs from one iteration to another.
 
     Each seed of each run has its own batches, in the order that its seed fixes.
     """
-    config = runs[0].config
-    n_examples = len(dataset.train_images)
-    images, labels = jax.device_put((dataset.train_images, dataset.train_labels))
-    scale = pixel_scale(config.data.mean, config.data.std)
-    rules = join([run.rules for run in runs])
-    seeds = [run.config.seed + k for run in runs for k in range(config.n_seeds)]
+    plan = runs[0].plan
+    dataset, capacity, batch_size = plan.dataset, plan.schedule.capacity, plan.batch_size
+    joined = join([run.ensemble for run in runs])
+    examples = Examples(
+        *jax.device_put((dataset.train_images, dataset.train_labels, joined.label_known))
+    )
+    seeds = [seed for run in runs for seed in run.plan.seeds]
 
-    def take_steps(first: int, last: int, states: TrainState):
-        indices = np.zeros((len(seeds), capacity, config.batch_size), np.int32)
+    def take_steps(first: int, last: int, states: TrainState) -> Steps:
+        indices = np.zeros((len(seeds), capacity, batch_size), np.int32)
         batches = functools.cache(batch_indices)  # many runs of a sweep share a seed
         for rows, seed in zip(indices, seeds, strict=True):
-            rows[: last - first + 1] = batches(seed, first, last, n_examples, config.batch_size)
-        steps = jax.device_put((indices, np.int32(last - first + 1)))
+            rows[: last - first + 1] = batches(
+                seed, first, last, len(dataset.train_images), batch_size
+            )
+        rows_of_steps, n_steps = jax.device_put((indices, np.int32(last - first + 1)))
         states, metrics, finite = jax.block_until_ready(
-            train_replicas((images, labels, *steps, scale, rules), states)
+            train_ensemble(Chunk(examples, rows_of_steps, n_steps, joined.training), states)
         )
         return states, *jax.device_get((metrics, finite))
 
     return take_steps
 
 
-def tester(config: TrainConfig, dataset: Dataset) -> Callable[[TrainState], list[NetworkTest]]:
+def make_tester(dataset: Dataset) -> Callable[[TrainState], list[NetworkTest]]:
     """Make the function that tests every seed of every run."""
-    scale = pixel_scale(config.data.mean, config.data.std)
     images, labels = jax.device_put(dataset.test_images), dataset.test_labels
     means = class_means(dataset.test_images, labels, dataset.n_classes)
 
-    def test_networks(states: TrainState) -> list[NetworkTest]:
-        return evaluate_replicas(states.generator, states.amortiser, images, labels, means, scale)
+    def test_models(states: TrainState) -> list[NetworkTest]:
+        return evaluate_ensemble(states.model, images, labels, means)
 
-    return test_networks
+    return test_models
 
 
 def record_chunk(
     runs: Sequence[Run],
-    first: int,
-    last: int,
-    metrics: StepMetrics,
-    finite: Bool[np.ndarray, " replicas"],
+    chunk: ChunkMetrics,
     tests: list[NetworkTest] | None,
     states: TrainState,
     stop_request: StopRequest,
 ) -> None:
-    """Note a chunk in each run's records: metrics, and the test or a checkpoint where due."""
-    host_states = None
-    n_seeds = runs[0].config.n_seeds
-    for number, run in enumerate(runs):
+    """Record a chunk of every run: metrics, and the test or a checkpoint where due."""
+    host_states, first_member = None, 0
+    for run in runs:
+        own = slice(first_member, first_member + len(run.plan.seeds))
+        which = own if len(run.plan.seeds) > 1 else first_member
+        first_member = own.stop
         if run.failure is not None:
             continue
-        own = slice(number * n_seeds, (number + 1) * n_seeds)
         with run.alone():
-            run.records.steps(first, last, take(metrics, own), finite[own], test=tests is not None)
-            if tests or stop_request or run.records.checkpoint_is_due(last):
+            steps, finite = take(chunk.steps, own), chunk.weights_are_finite[own]
+            run.recorder.steps(
+                chunk._replace(steps=steps, weights_are_finite=finite), test=tests is not None
+            )
+            if tests or stop_request or run.recorder.checkpoint_is_due(chunk.last):
                 host_states = host_states or jax.device_get(states)
-                state = take(host_states, own if n_seeds > 1 else number)
+                state = take(host_states, which)
                 if tests:
-                    run.records.test_point(last, tests[own], state)
+                    run.recorder.test_point(chunk.last, tests[own], state)
                 else:
-                    run.records.checkpoint(last, state)
+                    run.recorder.checkpoint(chunk.last, state)
         if getattr(run.failure, "ends_sweep", False):
             end_with(run, runs)
 
 
 def end_with(failed: Run, runs: Sequence[Run]) -> None:
     """End the runs that train together with one that is to end its sweep."""
-    for run in still_going(runs):
+    for run in unfailed(runs):
         with run.alone():
             raise SweepEndedError(f"ended with {os.path.relpath(failed.directory)}, which failed")
 
 
-def still_going(runs: Sequence[Run]) -> list[Run]:
+def unfailed(runs: Sequence[Run]) -> list[Run]:
     """List the runs that have not failed."""
     return [run for run in runs if run.failure is None]
 
 
 @contextlib.contextmanager
 def counted_as(phase: str, runs: Sequence[Run]) -> Iterator[None]:
-    """Count the seconds of a `with` block to a phase of every run that is still going."""
+    """Count the seconds of a `with` block to a phase of every run that has not failed."""
     with contextlib.ExitStack() as phases:
-        for run in still_going(runs):
-            phases.enter_context(run.records.clock.phase(phase))
+        for run in unfailed(runs):
+            phases.enter_context(run.recorder.clock.phase(phase))
         yield

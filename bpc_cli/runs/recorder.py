@@ -1,38 +1,32 @@
 """What a training run records: metrics lines, test points, and how it ended."""
 
 import contextlib
-import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from bpc_cli.core.ensembles import stack
 from bpc_cli.core.learning import StepMetrics, TrainState
-from bpc_cli.data.datasets import Dataset
-from bpc_cli.data.pixels import pixel_scale
 from bpc_cli.errors import UserError, one_line
-from bpc_cli.evaluation.classification import NetworkTest
-from bpc_cli.evaluation.statistics import mean_line
-from bpc_cli.options.schema import TrainConfig
+from bpc_cli.evaluation.metrics import TEST_METRICS, NetworkTest, measure_test
+from bpc_cli.evaluation.statistics import MetricsLine, mean_line, whole
+from bpc_cli.files import JsonObject
 from bpc_cli.plots import load_in_background
 from bpc_cli.runs.clock import PhaseClock
+from bpc_cli.runs.device import device_kind
 from bpc_cli.runs.directory import RunDirectory
-from bpc_cli.runs.figures import Pictures
+from bpc_cli.runs.figures import Figures
 from bpc_cli.runs.loggers import Loggers, histograms_of
+from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.resume import Start
 from bpc_cli.runs.retention import Checkpoints
 from bpc_cli.runs.signals import Stopped
-from bpc_cli.runs.summary import (
-    closing_words,
-    device_kind,
-    of_seeds,
-    software_versions,
-    summarise,
-)
+from bpc_cli.runs.summary import closing_words, of_seeds, software_versions, summarise
 
 
 class DivergedError(UserError):
@@ -52,49 +46,57 @@ _STATUS = {
 }
 
 
-class Records:
+class ChunkMetrics(NamedTuple):
+    """What a chunk of steps reported, on the host.
+
+    Attributes:
+        first, last: its first and last iteration.
+        steps: a row per seed and a column per step.
+        weights_are_finite: whether all of a seed's weights are finite after it.
+    """
+
+    first: int
+    last: int
+    steps: StepMetrics
+    weights_are_finite: Bool[np.ndarray, " seeds"]
+
+
+class Recorder:
     """Writes what happens in a training run to its directory.
 
     Args:
         run: the run's directory.
         clock: where the run's time goes.
-        config: the run's checked config.
-        dataset: the data set really used.
-        start: what the run goes on from.
+        plan: what the run is to do.
+        start: what it resumes.
         loggers: where else metrics go.
     """
 
     def __init__(
-        self,
-        run: RunDirectory,
-        clock: PhaseClock,
-        config: TrainConfig,
-        dataset: Dataset,
-        start: Start,
-        loggers: Loggers,
+        self, run: RunDirectory, clock: PhaseClock, plan: Plan, start: Start, loggers: Loggers
     ):
         self.clock = clock
-        self._loggers = loggers
         self._run = run
-        self._config = config
-        self._dataset = dataset
+        self._plan = plan
         self._start = start
-        self._pending: list[dict[str, Any]] = []  # metrics lines since the last test point
+        self._loggers = loggers
+        self._pending: list[MetricsLine] = []  # metrics lines since the last test point
         self._to_first_step: float | None = None
-        self._pictures = Pictures(run, config, dataset)
-        tested: dict[int, list[dict[str, Any]]] = {}  # by iteration, a line per seed
+        self._earlier = 0.0  # what earlier processes of this run had spent before their first step
+        self._figures = Figures(run, plan)
+        tested: dict[int, list[MetricsLine]] = {}  # by iteration, a line per seed
         for line in run.read_metrics():
             if line["test_accuracy"] is not None:
-                tested.setdefault(line["iteration"], []).append(line)
+                tested.setdefault(whole(line, "iteration"), []).append(line)
         self._final = list(tested.values())[-1] if tested else None
         self._best = max(tested.values(), key=_mean_accuracy, default=None)
-        self._checkpoints = Checkpoints(run.checkpoints, config, start)
+        self._checkpoints = Checkpoints(run.checkpoints, plan.schedule, start)
 
     @contextlib.contextmanager
     def outcome(self) -> Iterator[None]:
         """Write curves and summary at the end of a `with` block, however the training ended."""
         self.clock.end_start_up()
-        self._go_on_from(self._start)
+        self._take_over(self._start)
         try:
             yield
             self._conclude("finished")
@@ -104,58 +106,33 @@ class Records:
                 self._conclude(_STATUS.get(type(error), "failed"), reason)
             raise
         where = f"everything is in {os.path.relpath(self._run.path)}"
-        figures = [closing_words(self._dataset.name, self._final)] if self._final else []
-        self._run.say("; ".join([*figures, where]))
-        if self._dataset.fallback:
-            self._run.warn(self._dataset.fallback)
+        words = [closing_words(self._plan.dataset.name, self._final)] if self._final else []
+        self._run.report("; ".join([*words, where]))
+        if self._plan.dataset.fallback:
+            self._run.warn(self._plan.dataset.fallback)
 
-    def steps(
-        self,
-        first: int,
-        last: int,
-        metrics: StepMetrics,
-        weights_are_finite: Bool[np.ndarray, " seeds"],
-        *,
-        test: bool,
-    ) -> None:
-        """Note the metrics of a chunk, iterations `first` to `last`; a test may follow.
-
-        Args:
-            first, last: the chunk's first and last iteration.
-            metrics: on the host, a row per seed and a column per step.
-            weights_are_finite: whether all of a seed's weights are finite after the chunk.
-            test: whether `test_point` follows.
+    def steps(self, chunk: ChunkMetrics, *, test: bool) -> None:
+        """Record the metrics of a chunk; `test` says whether `test_point` follows.
 
         Raises:
             DivergedError: naming the first iteration at which a loss, an energy or a weight is not
                 finite; the lines up to it are kept.
         """
-        per_epoch = len(self._dataset.train_images) // self._config.batch_size
         seconds = self.clock.elapsed
         if self._to_first_step is None:
             self._to_first_step = seconds - self.clock.seconds["train"] - self._earlier
-        figures = {name: np.asarray(rows, np.float64) for name, rows in vars(metrics).items()}
-        for i, iteration in enumerate(range(first, last + 1)):
-            lines = [
-                {
-                    "iteration": iteration,
-                    "epoch": (iteration - 1) // per_epoch,
-                    "seed": self._config.seed + seed,
-                    "seconds": seconds,
-                    **{name: float(rows[seed, i]) for name, rows in figures.items()},
-                    "test_accuracy": None,
-                    "generation_error": None,
-                }
-                for seed in range(self._config.n_seeds)
-            ]
-            broken = {name for name, rows in figures.items() if not np.isfinite(rows[:, i]).all()}
-            tested = test and iteration == last
-            if broken or tested or iteration % self._config.log_every == 0:
+        columns = {name: np.asarray(rows, np.float64) for name, rows in vars(chunk.steps).items()}
+        log_every = self._plan.schedule.log_every
+        for i, iteration in enumerate(range(chunk.first, chunk.last + 1)):
+            values = {name: rows[:, i] for name, rows in columns.items()}
+            lines = self._lines_of(iteration, seconds, values)
+            broken = {name for name, row in values.items() if not np.isfinite(row).all()}
+            if broken or (test and iteration == chunk.last) or iteration % log_every == 0:
                 self._pending += lines
             if broken:
                 raise self._diverged(iteration, broken, lines)
-        if not weights_are_finite.all():
-            raise self._diverged(last, {"weights"}, [])
+        if not chunk.weights_are_finite.all():
+            raise self._diverged(chunk.last, {"weights"}, [])
         if not test:
             self._write_pending()
 
@@ -168,39 +145,34 @@ class Records:
             state: on the host; stacked if there are several seeds.
 
         Raises:
-            DivergedError: if what is drawn is not finite, as from weights that are about to
+            DivergedError: if what is generated is not finite, as from weights that are about to
                 overflow.
         """
         is_first = self._final is None
         lines = self._pending[-len(tests) :]
         for line, test in zip(lines, tests, strict=True):
-            line |= {"test_accuracy": test.accuracy, "generation_error": test.generation_error}
-        if not all(math.isfinite(test.generation_error) for test in tests):
-            raise self._diverged(iteration, {"generation_error"}, lines)
+            line |= measure_test(test)
+        broken = {m.name for m in TEST_METRICS for line in lines if not _is_finite(line[m.name])}
+        if broken:
+            raise self._diverged(iteration, broken, lines)
         self._final = lines
         is_best = self._best is None or _mean_accuracy(lines) > _mean_accuracy(self._best)
         if is_best:
             self._best = lines
-        mean = mean_line(lines)
-        self._run.say(
-            f"Iter {iteration}, gen loss={mean['gen_loss']:.6f}, "
-            f"amort loss={mean['amort_loss']:.6f}, "
-            f"avg amort test accuracy={mean['test_accuracy']:.2f}{of_seeds(lines)}"
-        )
+        self._report(iteration, lines)
         with self.clock.phase("write"):
             self._write_pending()
-            picture = self._pictures.draw_samples(iteration, tests)
+            picture = self._figures.draw_samples(iteration, tests)
             if self._loggers:
-                stacked = state if len(tests) > 1 else stack([state])
-                scale = pixel_scale(self._config.data.mean, self._config.data.std)
-                histograms = histograms_of(stacked, self._dataset.test_images, scale)
+                models = (state if len(tests) > 1 else stack([state])).model
+                histograms = histograms_of(models, self._plan.dataset.test_images)
                 self._loggers.each(lambda logger: logger.test_point(iteration, picture, histograms))
         self.checkpoint(iteration, state, is_best=is_best)
         if is_first:
             load_in_background()
 
     def checkpoint_is_due(self, iteration: int) -> bool:
-        """Tell whether `checkpoint_every` or `keep_every` asks for a checkpoint now."""
+        """Tell whether the schedule asks for a checkpoint now."""
         return self._checkpoints.is_due(iteration)
 
     def checkpoint(self, iteration: int, state: TrainState, *, is_best: bool = False) -> None:
@@ -213,20 +185,43 @@ class Records:
         with self.clock.phase("write"):
             self._checkpoints.save(iteration, state, self._header(iteration), is_best=is_best)
 
-    def _go_on_from(self, start: Start) -> None:
+    def _lines_of(
+        self, iteration: int, seconds: float, values: Mapping[str, Float[np.ndarray, " seeds"]]
+    ) -> list[MetricsLine]:
+        per_epoch = len(self._plan.dataset.train_images) // self._plan.batch_size
+        return [
+            {
+                "iteration": iteration,
+                "epoch": (iteration - 1) // per_epoch,
+                "seed": seed,
+                "seconds": seconds,
+                **{name: float(row[number]) for name, row in values.items()},
+                **{metric.name: None for metric in TEST_METRICS},
+            }
+            for number, seed in enumerate(self._plan.seeds)
+        ]
+
+    def _report(self, iteration: int, lines: Sequence[MetricsLine]) -> None:
+        mean = mean_line(lines)
+        self._run.report(
+            f"Iter {iteration}, gen loss={mean['gen_loss']:.6f}, "
+            f"amort loss={mean['amort_loss']:.6f}, "
+            f"avg amort test accuracy={mean['test_accuracy']:.2f}{of_seeds(lines)}"
+        )
+
+    def _take_over(self, start: Start) -> None:
         """Take over an earlier process's clock and checkpoints, as if it had not ended."""
-        self._earlier = 0.0
         if start.checkpoint is None:
             return
         here = self.clock.elapsed - self.clock.seconds["train"]
         self.clock.add_earlier(start.checkpoint.header["seconds"])
         self._earlier = self.clock.elapsed - self.clock.seconds["train"] - here
-        best = self._best[0]["iteration"] if self._best else None
+        best = whole(self._best[0], "iteration") if self._best else None
         if not self._checkpoints.take_over(start, best):
             self._best = None  # it is lost: the next test point is the best that there is
 
     def _diverged(
-        self, iteration: int, broken: set[str], lines: Sequence[dict[str, Any]]
+        self, iteration: int, broken: set[str], lines: Sequence[MetricsLine]
     ) -> DivergedError:
         kept = "no checkpoint had been saved yet"
         if self._checkpoints.saved is not None:
@@ -234,32 +229,30 @@ class Records:
         seeds = [
             str(line["seed"])
             for line in lines
-            if len(lines) > 1 and not all(math.isfinite(line[name]) for name in broken)
+            if len(lines) > 1 and not all(_is_finite(line[name]) for name in broken)
         ]
         in_seeds = f" (seed {', '.join(seeds)})" if seeds else ""
-        names = [
-            name
-            for name in (*StepMetrics.__annotations__, "weights", "generation_error")
-            if name in broken
-        ]
+        known = [*StepMetrics.__annotations__, "weights", *(m.name for m in TEST_METRICS)]
+        names = [name for name in known if name in broken]
         error = DivergedError(
             f"training diverged: at iteration {iteration}{in_seeds} {', '.join(names)} "
             f"{'is' if len(names) == 1 else 'are'} no longer finite; "
             f"lower optim.param_lr or optim.activity_lr ({kept})"
         )
-        error.ends_sweep = self._config.on_divergence == "stop"
+        error.ends_sweep = self._plan.ends_sweep
         return error
 
-    def _header(self, iteration: int) -> dict[str, Any]:
+    def _header(self, iteration: int) -> JsonObject:
+        dataset = self._plan.dataset
         return {
-            "config": dataclasses.asdict(self._config),
+            "config": self._plan.options,
             "iteration": iteration,
             "metrics_bytes": self._run.sync_metrics(),
             "seconds": self.clock.seconds | {"total": self.clock.elapsed},
             "versions": software_versions() | {"device": device_kind()},
-            "data_set": self._dataset.name,
-            "image_shape": list(self._dataset.image_shape),
-            "class_names": list(self._dataset.class_names),
+            "data_set": dataset.name,
+            "image_shape": list(dataset.image_shape),
+            "class_names": list(dataset.class_names),
         }
 
     def _write_pending(self) -> None:
@@ -272,20 +265,22 @@ class Records:
         with self.clock.phase("write"):
             self._write_pending()
             if lines := self._run.read_metrics():
-                self._pictures.draw_curves(lines)
-        self._run.write_summary(self._summary(status, reason))
-
-    def _summary(self, status: str, reason: str | None) -> dict[str, Any]:
-        return summarise(
-            status,
-            reason,
-            self._final,
-            self._best,
-            self._dataset,
-            self.clock.seconds
-            | {"to_first_step": self._to_first_step, "total": self.clock.elapsed},
+                self._figures.draw_curves(lines)
+        spent = {"to_first_step": self._to_first_step, "total": self.clock.elapsed}
+        self._run.write_summary(
+            summarise(
+                (status, reason),
+                self._final,
+                self._best,
+                self._plan.dataset,
+                self.clock.seconds | spent,
+            )
         )
 
 
-def _mean_accuracy(lines: Sequence[dict[str, Any]]) -> float:
-    return float(np.mean([line["test_accuracy"] for line in lines]))
+def _mean_accuracy(lines: Sequence[MetricsLine]) -> float:
+    return fmean(float(line["test_accuracy"] or 0.0) for line in lines)
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,20 +1,22 @@
-"""Where a run starts: at its own newest checkpoint, at another run's, or at iteration 1."""
+"""What a run resumes: its own newest checkpoint, another run's, or nothing."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from bpc_cli.core.ensembles import stack, take
+from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError
-from bpc_cli.options.check import changed_options, check_saved_config
-from bpc_cli.options.schema import TrainConfig
-from bpc_cli.runs.checkpoint import Checkpoint, open_checkpoint
+from bpc_cli.files import JsonObject
+from bpc_cli.runs.checkpoint import Checkpoint, open_checkpoint, restore
 from bpc_cli.runs.directory import METRICS, refuse_links_out
 
 
 class Start(NamedTuple):
-    """What a run goes on from.
+    """What a run resumes.
 
     Attributes:
-        checkpoint: the state to go on from; None before the first iteration.
+        checkpoint: the state to resume; None before the first iteration.
         metrics: the file whose first lines are the run's own so far.
         metrics_bytes: how much of that file had been written when the checkpoint was.
         notices: lines to tell the user.
@@ -31,29 +33,39 @@ class Start(NamedTuple):
         return self.checkpoint.header["iteration"] if self.checkpoint else 0
 
 
-def find_start(directory: Path, config: TrainConfig) -> Start:
-    """Find what a run goes on from: what its directory holds, else what `resume` names.
+def find_start(
+    directory: Path, other: Path | None, list_changes: Callable[[object, Path], list[str]]
+) -> Start:
+    """Find what a run resumes: what its directory holds, else another run or checkpoint.
+
+    Args:
+        directory: the run's.
+        other: a run directory or a checkpoint to resume where its own directory holds none.
+        list_changes: lists the options, in words, that may not change and do; given the config that
+            a checkpoint was saved with, and the checkpoint's path.
 
     Raises:
         UserError: if the run was made with options that may not change, or nothing of it can be
             read, or its metrics lack lines.
     """
     if any((directory / "checkpoints").glob("*.ckpt")):
-        return _go_on_from(directory, directory, config)
-    if config.resume is not None:
-        return _go_on_from(Path(config.resume).expanduser(), directory, config)
+        return _resume(directory, directory, list_changes)
+    if other is not None:
+        return _resume(other, directory, list_changes)
     if (directory / METRICS).exists():
-        return Start(notices=(f"{directory} holds a run without a checkpoint: it starts anew",))
+        return Start(
+            notices=(f"{directory} holds a run without a checkpoint: training is initialised anew",)
+        )
     return Start()
 
 
 def check_fit(
     start: Start, data_set: str, versions: dict[str, str], device: str
 ) -> tuple[str, ...]:
-    """Check that a run goes on with the data set it began with, and compare software and device.
+    """Check that a run resumes with the data set it began with, and compare software and device.
 
     Returns:
-        A line of warning, if software or device are others: the run then goes on exactly but for
+        A line of warning, if software or device are others: the run then resumes exactly but for
         rounding.
 
     Raises:
@@ -65,7 +77,7 @@ def check_fit(
     if header["data_set"] != data_set:
         raise UserError(
             f"{start.checkpoint.path} was trained on {header['data_set']}, and data=... gives "
-            f"{data_set}: name the data set it was trained on"
+            f"{data_set}: choose the data set that it was trained on"
         )
     now = versions | {"device": device}
     changed = [
@@ -75,16 +87,30 @@ def check_fit(
     ]
     if not changed:
         return ()
-    return (f"going on with other {', '.join(changed)}: exact only up to rounding",)
+    return (f"resuming with other {', '.join(changed)}: exact only up to rounding",)
 
 
-def _go_on_from(source: Path, directory: Path, config: TrainConfig) -> Start:
+def resume_states(start: Start, fresh: TrainState, n_seeds: int) -> TrainState:
+    """Restore the states of a run's models, stacked; fresh ones where it resumes nothing.
+
+    Raises:
+        UserError: if the checkpoint holds models of another shape.
+    """
+    if start.checkpoint is None:
+        return fresh
+    if n_seeds > 1:
+        return restore(start.checkpoint, fresh)
+    return stack([restore(start.checkpoint, take(fresh, 0))])
+
+
+def _resume(
+    source: Path, directory: Path, list_changes: Callable[[object, Path], list[str]]
+) -> Start:
     checkpoint, warning = open_checkpoint(source)
     header = checkpoint.header
-    if not _tells_of_its_run(header):
-        raise UserError(f"{checkpoint.path} does not say how to go on: it can only be evaluated")
-    earlier = check_saved_config(header["config"], checkpoint.path)
-    if changed := changed_options(earlier, config):
+    if not _describes_its_run(header):
+        raise UserError(f"{checkpoint.path} cannot be resumed: it can only be evaluated")
+    if changed := list_changes(header["config"], checkpoint.path):
         raise UserError(
             f"{source} was trained with other options: {', '.join(changed)}; give the same, or "
             "another hydra.run.dir"
@@ -98,11 +124,11 @@ def _go_on_from(source: Path, directory: Path, config: TrainConfig) -> Start:
         return Start(checkpoint, metrics, n_bytes, tuple(notices))
     lacking = f"{metrics} lacks lines that were there when {checkpoint.path.name} was saved"
     if source == directory:
-        raise UserError(f"{lacking}: resume={checkpoint.path} goes on in a new directory")
-    notices.append(f"WARNING: {lacking}: metrics begin after the checkpoint")
+        raise UserError(f"{lacking}: resume={checkpoint.path} resumes it in a new directory")
+    notices.append(f"WARNING: {lacking}: there are metrics from the checkpoint on alone")
     return Start(checkpoint, None, 0, tuple(notices))
 
 
-def _tells_of_its_run(header: dict[str, Any]) -> bool:
+def _describes_its_run(header: JsonObject) -> bool:
     kinds = {"metrics_bytes": int, "seconds": dict, "versions": dict, "data_set": str}
     return header["iteration"] > 0 and all(type(header.get(k)) is kinds[k] for k in kinds)

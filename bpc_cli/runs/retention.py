@@ -3,12 +3,12 @@
 import contextlib
 import time
 from pathlib import Path
-from typing import Any
 
 from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError
-from bpc_cli.options.schema import TrainConfig, checkpoint_distance
+from bpc_cli.files import JsonObject
 from bpc_cli.runs.checkpoint import copy_checkpoint, read_checkpoint, save_checkpoint
+from bpc_cli.runs.plan import Schedule
 from bpc_cli.runs.resume import Start
 
 
@@ -17,29 +17,26 @@ class Checkpoints:
 
     Args:
         folder: where they are.
-        config: the run's checked config.
-        start: what the run goes on from.
+        schedule: when they are saved and which are kept.
+        start: what the run resumes.
 
     Attributes:
         saved: the iteration of the newest one; None before the first.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, start: Start):
+    def __init__(self, folder: Path, schedule: Schedule, start: Start):
         self.saved = start.iteration or None
         self._saved_at = time.monotonic()
         self._last = folder / "last.ckpt"
-        self._distance = checkpoint_distance(config)
-        self._keep_every = config.keep_every
+        self._schedule = schedule
 
     def is_due(self, iteration: int) -> bool:
-        """Tell whether `checkpoint_every` or `keep_every` asks for one now."""
-        every, seconds = self._distance
-        by_number = any(n is not None and iteration % n == 0 for n in (every, self._keep_every))
-        return by_number or time.monotonic() - self._saved_at >= seconds
+        """Tell whether the schedule asks for one now."""
+        distances = (self._schedule.save_every, self._schedule.keep_every)
+        by_number = any(every is not None and iteration % every == 0 for every in distances)
+        return by_number or time.monotonic() - self._saved_at >= self._schedule.save_seconds
 
-    def save(
-        self, iteration: int, state: TrainState, header: dict[str, Any], *, is_best: bool
-    ) -> None:
+    def save(self, iteration: int, state: TrainState, header: JsonObject, *, is_best: bool) -> None:
         """Save the state after an iteration, and keep the checkpoint before it.
 
         Raises:
@@ -55,7 +52,7 @@ class Checkpoints:
         """Take over an earlier process's checkpoints, as if it had not ended.
 
         Args:
-            start: what the run goes on from.
+            start: what the run resumes.
             best: the iteration of its best test point.
 
         Returns:
@@ -76,9 +73,10 @@ class Checkpoints:
         return True
 
     def _give_names(self, iteration: int, *, is_best: bool) -> None:
+        keep_every = self._schedule.keep_every
         if is_best:
             copy_checkpoint(self._last, self._last.with_name("best.ckpt"))
-        if self._keep_every is not None and iteration % self._keep_every == 0:
+        if keep_every is not None and iteration % keep_every == 0:
             copy_checkpoint(self._last, self._last.with_name(f"iteration_{iteration:07d}.ckpt"))
 
 

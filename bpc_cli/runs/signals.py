@@ -42,7 +42,7 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.number is not None
 
-    def obey(self) -> None:
+    def handle(self) -> None:
         """Raise Stopped if a signal has asked to stop, or call who had been waiting for it.
 
         Raises:
@@ -67,7 +67,7 @@ def deferred_signals() -> Iterator[StopRequest]:
 
     Raised at once, an exception can land in a finaliser or a callback, where Python drops it. And
     Python's own handlers wait for compiled code to return, so a thread is told of signals instead.
-    Signals that somebody else handles are held back too, and handed over at the next `obey`.
+    Signals that somebody else handles are held back too, and handed over at the next `handle`.
 
     Yields:
         What becomes true when a signal has been held back.
@@ -114,4 +114,4 @@ def deferred_signals() -> Iterator[StopRequest]:
         os.close(writer)
         watcher.join()
         os.close(reader)
-    request.obey()
+    request.handle()

@@ -1,45 +1,42 @@
-"""How a run ended: its summary, and its figures in words."""
+"""How a run ended: its summary, and its final metrics in words."""
 
 import functools
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import jax
 
 from bpc_cli.data.datasets import Dataset
-from bpc_cli.evaluation.statistics import Spread, mean_line, spread, spreads
+from bpc_cli.evaluation.metrics import TEST_METRICS, Metric
+from bpc_cli.evaluation.statistics import MetricsLine, Spread, mean_line, spread, spreads, whole
+from bpc_cli.files import JsonObject
+from bpc_cli.runs.device import device_kind, peak_memory
 from bpc_cli.runs.directory import git_commit
-from bpc_cli.runs.memory import peak_memory
 
 _PACKAGES = ("bpc-cli", "jax", "jaxlib", "equinox", "optax", "numpy", "hydra-core")
 
-Lines = Sequence[dict[str, Any]]
+Lines = Sequence[MetricsLine]
 
 
 def summarise(
-    status: str,
-    reason: str | None,
+    outcome: tuple[str, str | None],
     final: Lines | None,
     best: Lines | None,
     dataset: Dataset,
     seconds: Mapping[str, float | None],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Make a run's summary.
 
     Args:
-        status: how it ended.
-        reason: why, if not as planned.
+        outcome: how it ended, and why, if not as planned.
         final, best: the last and the best test point's metrics lines, a line per seed.
         dataset: the data set really used.
         seconds: where its time went.
     """
     several = final if final is not None and len(final) > 1 else None
     return {
-        "status": status,
-        "reason": reason,
+        "status": outcome[0],
+        "reason": outcome[1],
         "final": None if final is None else mean_line(final),
         "best": None if best is None else mean_line(best),
         **({"final_spread": spreads(several), "seeds": several} if several else {}),
@@ -58,34 +55,37 @@ def summarise(
 
 
 def closing_words(data_set: str, final: Lines) -> str:
-    """Tell a run's final figures in a line."""
-    accuracy = spread([line["test_accuracy"] for line in final])
-    error = spread([line["generation_error"] for line in final])
-    return (
-        f"{data_set}: test accuracy {_in_words(accuracy, 2)} %, "
-        f"generation error {_in_words(error, 4)} (RMSE, pixels in [0, 1]){of_seeds(final)}"
-    )
+    """Report a run's final metrics in a line."""
+    words = [
+        _in_words(metric, spread([float(line[metric.name] or 0.0) for line in final]))
+        for metric in TEST_METRICS
+        if all(line.get(metric.name) is not None for line in final)
+    ]
+    return f"{data_set}: {', '.join(words)}{of_seeds(final)}"
 
 
 def of_seeds(lines: Lines) -> str:
-    """Say that figures are means, where they are."""
+    """Say that metrics are means, where they are."""
     seeds = {line["seed"] for line in lines}
     return "" if len(seeds) == 1 else f" (mean of {which_seeds(lines)})"
 
 
 def which_seeds(lines: Lines) -> str:
     """Name the seeds of metrics lines, such as "seeds 0 to 7"."""
-    seeds = sorted({line["seed"] for line in lines})
+    seeds = sorted({whole(line, "seed") for line in lines})
     return f"seed={seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
-def _in_words(figure: Spread, decimals: int) -> str:
-    if figure.low is None:
-        return f"{figure.mean:.{decimals}f}"
-    return (
-        f"{figure.mean:.{decimals}f} ± {figure.std:.{decimals}f} "
-        f"[{figure.low:.{decimals}f}, {figure.high:.{decimals}f}]"
-    )
+def _in_words(metric: Metric, values: Spread) -> str:
+    def written(value: float | None) -> str:
+        return f"{value:.{metric.decimals}f}"
+
+    words = f"{metric.title} {written(values.mean)}"
+    if values.low is not None:
+        words += f" ± {written(values.std)} [{written(values.low)}, {written(values.high)}]"
+    if metric.unit == "%":
+        return f"{words} %"
+    return f"{words} ({metric.unit})" if metric.unit else words
 
 
 @functools.cache
@@ -93,8 +93,3 @@ def software_versions() -> dict[str, str]:
     """Name the versions that a run's numbers depend on."""
     packages = {package: version(package) for package in _PACKAGES}
     return {"python": platform.python_version(), **packages}
-
-
-def device_kind() -> str:
-    """Name the kind of device that JAX uses."""
-    return str(jax.devices()[0].device_kind)

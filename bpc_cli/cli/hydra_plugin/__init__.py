@@ -72,7 +72,7 @@ class Sweeper(BasicSweeper):
             raise
         except KeyboardInterrupt:
             if not self._task.in_job:
-                self._task.go_on.append(f"the same command with {again} goes on")
+                self._task.how_to_resume.append(f"the same command with {again} resumes")
             raise
         except Exception as error:
             if self._task.in_job:
@@ -82,7 +82,7 @@ class Sweeper(BasicSweeper):
                 "runs what is unfinished"
             ) from error
         if signals:
-            self._task.go_on.append(f"the same command with {again} goes on")
+            self._task.how_to_resume.append(f"the same command with {again} resumes")
             raise Stopped(signals[0])
         jobs = [job for batch in returns for job in batch]
         if reasons := [job.return_value for job in jobs if job.return_value]:

@@ -1,0 +1,39 @@
+"""What cannot be run here, rejected before anything is allocated."""
+
+import equinox as eqx
+import jax
+
+from bpc_cli.cli.build import build_training, model_maker
+from bpc_cli.core.learning import make_state
+from bpc_cli.errors import UserError
+from bpc_cli.options.schema import TrainConfig
+from bpc_cli.runs.device import device_memory, training_memory
+from bpc_cli.runs.plan import Plan
+
+
+def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int) -> None:
+    """Reject models and batches that cannot fit in memory, before anything is allocated.
+
+    Raises:
+        UserError: if they need more than the device has.
+    """
+    maker = model_maker(config, plan.dataset.n_classes, plan.dataset.image_shape)
+    learning = build_training(config, config.seed, plan.schedule.n_iters).learning
+    try:
+        state = eqx.filter_eval_shape(
+            lambda key: make_state(maker(key=key), learning), jax.random.PRNGKey(0)
+        )
+        needed = training_memory(state, config.batch_size) * config.n_seeds * n_together
+    except (OverflowError, ValueError, TypeError):  # more than JAX can count
+        needed = 2**63
+    available = device_memory()
+    if needed <= available:
+        return
+    several = f", n_seeds={config.n_seeds}" if config.n_seeds > 1 else ""
+    together = f" for {n_together} runs together" if n_together > 1 else ""
+    raise UserError(
+        f"model.width={config.model.width}, model.depth={config.model.depth}, "
+        f"batch_size={config.batch_size}{several} need about {needed / 2**30:,.1f} GiB"
+        f"{together}, and there are {available / 2**30:,.1f} GiB: reduce one of them"
+        + (", or hydra.launcher.group_size" if together else "")
+    )

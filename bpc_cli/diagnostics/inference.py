@@ -1,0 +1,154 @@
+"""Is inference doing anything? Energies, movement and gradients of activities, step by step."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
+from matplotlib.figure import Figure
+
+from bpc_cli.core.batching import in_blocks
+from bpc_cli.core.clamping import Clamping, States
+from bpc_cli.core.energy import EnergyWeights, energy_terms
+from bpc_cli.core.inference import Inference, infer, relative_distance, root_mean_square
+from bpc_cli.core.models import Model
+from bpc_cli.diagnostics import Diagnosis, Subject
+from bpc_cli.evaluation.results import verdict_on
+from bpc_cli.plots import label_log_axis_plainly
+
+NEEDS_INFERENCE = True
+
+
+class Trajectory(NamedTuple):
+    """How each image's activities relax, before each inference step and after the last.
+
+    Attributes:
+        generator_terms: the energy's terms of the generator, z_0 to the image, unweighted.
+        amortiser_terms: the same of the amortiser, the label to the last hidden layer.
+        from_start: how far activities are from where they are initialised, ‖z - z_0‖ / ‖z_0‖.
+        from_end: how far they are from where they end, ‖z - z_end‖ / ‖z_end‖.
+        gradient: the root mean square of the energy's gradient with respect to them.
+    """
+
+    generator_terms: Float[Array, "images times depth"]
+    amortiser_terms: Float[Array, "images times depth"]
+    from_start: Float[Array, "images times"]
+    from_end: Float[Array, "images times"]
+    gradient: Float[Array, "images times"]
+
+
+@eqx.filter_jit
+def follow_inference(
+    model: Model,
+    images: UInt8[Array, "images pixels"],
+    labels: Integer[Array, " images"],
+    inference: Inference,
+    key: PRNGKeyArray | None = None,
+    block_size: int = 250,
+) -> Trajectory:
+    """Follow inference as in training: image and label clamped, and all steps taken.
+
+    Args:
+        model: the model.
+        images: flattened, worked on in blocks.
+        labels: their class numbers.
+        inference: how activities are initialised and relaxed, whatever its tolerance.
+        key: fixes noise that they are initialised by.
+        block_size: the images of a block.
+    """
+    one_hot = jnp.eye(model.n_classes)
+    all_steps = eqx.tree_at(lambda i: i.tolerance, inference, None, is_leaf=lambda x: x is None)
+    key = jax.random.PRNGKey(0) if key is None else key
+
+    def of_image(label: Array, image: Array, own: PRNGKeyArray) -> Trajectory:
+        clamping = Clamping(label, image)
+        start = infer(model, clamping, all_steps, own)
+        first, last = start.initial.activities, start.states.activities
+
+        def observe(free: States, gradient: States) -> Trajectory:
+            forward, backward = energy_terms(
+                model, clamping.complete(free).layers, EnergyWeights(1.0, 1.0)
+            )
+            return Trajectory(
+                forward,
+                backward,
+                relative_distance(free.activities, first),
+                relative_distance(free.activities, last),
+                root_mean_square(gradient.activities),
+            )
+
+        return infer(model, clamping, all_steps, own, observe).relaxation.observed
+
+    def of_block(pixels: Array, labels: Array) -> Trajectory:
+        keys = jax.random.split(key, len(labels))
+        return jax.vmap(of_image)(one_hot[labels], model.to_states(pixels), keys)
+
+    return in_blocks(of_block, [images, labels], block_size)
+
+
+def diagnose(subject: Subject) -> Diagnosis:
+    """Follow inference on the test images, with image and label clamped."""
+    images, labels = subject.test_images()
+    trajectory = follow_inference(subject.model, images, labels, subject.inference, subject.key)
+    numbers = {
+        name: {"mean": rows.mean(axis=0).tolist(), "std": rows.std(axis=0).tolist()}
+        for name, rows in ((name, np.asarray(rows)) for name, rows in trajectory._asdict().items())
+    }
+    moved, gradients = numbers["from_start"]["mean"][-1], numbers["gradient"]["mean"]
+    lines = [
+        f"with image and label clamped, {subject.inference.n_steps} steps move activities by "
+        f"{100 * moved:.2f} % of where they are initialised{verdict_on(moved)}"
+    ]
+    if gradients[0] > 0:
+        lines.append(f"the gradient falls to {gradients[-1] / gradients[0]:.3f} of what it was")
+    return Diagnosis(numbers, lines, {"inference.png": draw(numbers)})
+
+
+def draw(numbers: Mapping[str, Any]) -> Figure:
+    """Draw energies per layer and direction, movement and gradient over inference steps."""
+    figure = Figure(figsize=(12, 3.9), layout="constrained")
+    energies, movement, gradient = figure.subplots(1, 3)
+    depth = len(numbers["generator_terms"]["mean"][0])
+    for name, style in (("generator", "-"), ("amortiser", "--")):
+        means, stds = (np.asarray(numbers[f"{name}_terms"][k]) for k in ("mean", "std"))
+        for layer in range(depth):
+            number = layer if name == "generator" else layer - 1
+            where = f"z{number}" if 0 <= number < depth - 1 else "image"
+            where = "label" if number < 0 else where
+            _draw_band(energies, means[:, layer], stds[:, layer], style, f"{name} at {where}")
+    for name, style, label in (
+        ("from_start", "-", "from where they are initialised"),
+        ("from_end", "--", "from where they end"),
+    ):
+        means, stds = (100 * np.asarray(numbers[name][k]) for k in ("mean", "std"))
+        _draw_band(movement, means, stds, style, label)
+    means, stds = (np.asarray(numbers["gradient"][k]) for k in ("mean", "std"))
+    _draw_band(gradient, means, stds, "-", None)
+    energies.set(ylabel="unweighted energy per image", yscale="log")
+    energies.set_ylim(bottom=energies.get_ylim()[1] * 1e-6)
+    label_log_axis_plainly(energies.yaxis)
+    movement.set(ylabel="activities moved (%)")
+    gradient.set(ylabel="root mean square of the gradient")
+    energies.legend(fontsize=7)
+    movement.legend()
+    for axes in (energies, movement, gradient):
+        axes.set_xlabel("inference step")
+        axes.grid(alpha=0.3)
+    moved = numbers["from_start"]["mean"][-1]
+    figure.suptitle(
+        f"Activities move by {100 * moved:.2f} % of where they are initialised{verdict_on(moved)}"
+    )
+    return figure
+
+
+def _draw_band(
+    axes: Any, means: np.ndarray, stds: np.ndarray, style: str, label: str | None
+) -> None:
+    """Draw a mean over inference steps, and one standard deviation of the images around it."""
+    steps = range(len(means))
+    (curve,) = axes.plot(steps, means, style, label=label)
+    low = np.maximum(means - stds, means * 1e-2)  # a log axis has no room for what is below 0
+    axes.fill_between(steps, low, means + stds, color=curve.get_color(), alpha=0.12, linewidth=0)

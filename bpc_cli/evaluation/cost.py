@@ -1,0 +1,61 @@
+"""What it costs to classify an image: the compiler's count of operations, and seconds."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bpc_cli.core.clamping import Clamping, clamp_images
+from bpc_cli.core.inference import Inference, initialise
+from bpc_cli.core.models import Model
+
+
+def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
+    """Call a compiled function; return its result, and its seconds less those of compiling."""
+    compiled = function.lower(*arguments).compile()
+    began = time.perf_counter()
+    result = jax.block_until_ready(compiled(*arguments))
+    return result, time.perf_counter() - began
+
+
+def flops_per_image(model: Model, inference: Inference) -> dict[str, float]:
+    """Count the operations that classifying an image takes, as the compiler counts them.
+
+    A loop's are those of one step times the number of steps, as the compiler counts each loop once.
+
+    Returns:
+        Operations by way: "feedforward", "relaxed" and "lowest_energy".
+    """
+    image = jnp.zeros(model.state_shapes[-1])
+    label = jnp.zeros(model.state_shapes[0])
+    unknown = jax.tree.map(lambda leaf: leaf[0], clamp_images(model, image[None]))
+    known = Clamping(label, image)
+    feedforward = count_flops(lambda image: model.feed_up(image)[0], image)
+    steps = {
+        name: _flops_of(model, inference, each)
+        for name, each in {"relaxed": unknown, "lowest_energy": known}.items()
+    }
+    return {
+        "feedforward": feedforward,
+        "relaxed": feedforward + inference.n_steps * steps["relaxed"][0],
+        "lowest_energy": model.n_classes
+        * (feedforward + inference.n_steps * steps["lowest_energy"][0] + steps["lowest_energy"][1]),
+    }
+
+
+def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
+    """Count the operations of a function without loops, as the compiler counts them."""
+    analysis = jax.jit(function).lower(*arguments).compile().cost_analysis()
+    return float((analysis or {}).get("flops", 0.0))
+
+
+def _flops_of(model: Model, inference: Inference, clamping: Clamping) -> tuple[float, float]:
+    """Count the operations of a step of inference, and of the energy alone."""
+    free = initialise(model, clamping, "zeros")
+
+    def energy_of(free: Any) -> jax.Array:
+        return inference.energy(model, clamping, free)
+
+    return count_flops(jax.grad(energy_of), free), count_flops(energy_of, free)

@@ -1,0 +1,116 @@
+"""Which options go together, and one line for those that do not."""
+
+import math
+import re
+
+from bpc_cli.errors import UserError
+from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.schema import TrainConfig
+
+
+def check_combinations(config: TrainConfig) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        UserError: saying which, and what to choose.
+    """
+    if config.seed + config.n_seeds > 2**32:
+        raise UserError(f"seed + n_seeds must be at most {2**32}: seeds have 32 bits")
+    checkpoint_distance(config)
+    _check_layer_weights(config)
+    _check_algorithm(config)
+    _check_labels(config)
+
+
+def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:
+    """Resolve `checkpoint_every` to a number of iterations, or of seconds.
+
+    Returns:
+        Iterations or None, and seconds or infinity.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)s", config.checkpoint_every, re.ASCII):
+        return None, float(match[1])
+    if re.fullmatch(r"0*[1-9]\d*", config.checkpoint_every, re.ASCII):
+        return int(config.checkpoint_every), math.inf
+    raise UserError(
+        "checkpoint_every must be a number of iterations (100) or of seconds (60s), "
+        f"not {config.checkpoint_every}"
+    )
+
+
+def n_inference_steps(config: TrainConfig) -> int:
+    """Resolve the default number of inference steps: one per hidden state, none for bp."""
+    if ALGORITHMS[config.algorithm.name].by_backpropagation:
+        return 0
+    steps = config.inference.n_steps
+    return config.model.depth - 1 if steps is None else steps
+
+
+def _check_layer_weights(config: TrainConfig) -> None:
+    for direction in ("forward", "backward"):
+        factors = getattr(config.inference, f"{direction}_layer_weights")
+        if factors is None:
+            continue
+        if len(factors) != config.model.depth:
+            raise UserError(
+                f"inference.{direction}_layer_weights must have model.depth = {config.model.depth} "
+                f"numbers, not {len(factors)}"
+            )
+        if not all(0 <= factor < math.inf for factor in factors):
+            raise UserError(f"inference.{direction}_layer_weights must be at least 0, and finite")
+
+
+def _check_algorithm(config: TrainConfig) -> None:
+    name, inference = config.algorithm.name, config.inference
+    algorithm = ALGORITHMS[name]
+    if algorithm.by_backpropagation:
+        if inference.n_steps or inference.init:
+            raise UserError(
+                f"algorithm={name} has no activities to infer: leave inference.n_steps and "
+                "inference.init at null"
+            )
+        if inference.forward_layer_weights or inference.backward_layer_weights:
+            raise UserError(
+                f"algorithm={name} learns from its outputs alone: it has no layer weights"
+            )
+    weights = {
+        "forward_energy_weight": (algorithm.generator_learns, config.forward_energy_weight),
+        "backward_energy_weight": (algorithm.amortiser_learns, config.backward_energy_weight),
+    }
+    if any(learns and weight > 0 for learns, weight in weights.values()):
+        return
+    zero = [option for option, (learns, _) in weights.items() if learns]
+    if len(zero) == 1:
+        raise UserError(f"{zero[0]} is 0: {name} would learn nothing")
+    raise UserError(f"{' and '.join(zero)} are both 0: nothing would be learnt")
+
+
+def _check_labels(config: TrainConfig) -> None:
+    name, fraction = config.algorithm.name, config.data.label_fraction
+    algorithm = ALGORITHMS[name]
+    if fraction == 1:
+        if config.inference.label_precision:
+            raise UserError(
+                "inference.label_precision is the prior of labels that are free in training: "
+                "choose data.label_fraction below 1"
+            )
+        return
+    if algorithm.by_backpropagation:
+        raise UserError(
+            f"data.label_fraction={fraction}: algorithm={name} learns from labels alone, and "
+            "cannot use an image without one"
+        )
+    if config.model.label_loss == "cross_entropy":
+        raise UserError(
+            f"data.label_fraction={fraction}: a label that is free has no cross-entropy with its "
+            "prediction; choose model.label_loss=squared"
+        )
+    init = config.inference.init or algorithm.init
+    if fraction == 0 and init == "amortised" and not algorithm.generator_infers:
+        raise UserError(
+            f"data.label_fraction=0: without labels the amortiser's own activities leave {name} no "
+            "error, and it would learn nothing"
+        )

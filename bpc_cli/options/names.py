@@ -1,0 +1,23 @@
+"""Every enumeration that options choose from, once. Nothing here needs JAX."""
+
+# Each name is that of a function of `jax.nn`.
+ACTIVATIONS = {
+    "linear": "identity",
+    "relu": "relu",
+    "tanh": "tanh",
+    "hard_tanh": "hard_tanh",
+    "leaky_relu": "leaky_relu",
+    "gelu": "gelu",
+    "selu": "selu",
+    "silu": "silu",
+}
+PARAMETERISATIONS = ("standard", "mupc")
+LABEL_LOSSES = ("squared", "cross_entropy")
+INITS = ("amortised", "generative", "zeros", "noise")
+REDUCTIONS = ("mean", "sum")
+MATMUL_PRECISIONS = ("bfloat16", "tensorfloat32", "float32", "highest")
+CHECKPOINTS = ("last", "best")
+ON_DIVERGENCE = ("stop", "continue_sweep")
+WANDB_MODES = ("offline", "online")
+LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
+GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment")

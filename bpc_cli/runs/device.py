@@ -1,0 +1,117 @@
+"""The device that models are trained on: how JAX compiles for it, and its memory."""
+
+import hashlib
+import math
+import os
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import psutil
+from jaxtyping import PyTree
+
+from bpc_cli.core.learning import TrainState
+
+
+def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> None:
+    """Set how this process compiles, before it does, and how many threads it runs on.
+
+    On CPU, XLA takes $OMP_NUM_THREADS threads where that is set, or else one per core.
+
+    Args:
+        compilation_cache: whether to keep compiled programs on disk, so that the next process does
+            not compile them again. They go to `cache_directory()`, in a folder for each type of
+            processor: a program compiled for one may not run on another that shares the disk.
+        matmul_precision: `jax.default_matmul_precision`; None is JAX's own default.
+    """
+    jax.config.update("jax_default_matmul_precision", matmul_precision)
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # joblib limits each process so
+        os.environ.setdefault("NPROC", threads)  # which XLA reads, and the other not
+    directory = cache_directory() / "jax" / _processor()
+    if compilation_cache:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a home that cannot be written is no reason to stop, or to warn each run
+            compilation_cache = False
+    jax.config.update("jax_enable_compilation_cache", compilation_cache)
+    if compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(directory))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def cache_directory() -> Path:
+    """Name the directory for what can be made again: `$BPC_CACHE_DIR` or the user's cache."""
+    if chosen := os.environ.get("BPC_CACHE_DIR"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bpc"
+
+
+def device_kind() -> str:
+    """Name the kind of device that JAX uses."""
+    return str(jax.devices()[0].device_kind)
+
+
+def device_memory() -> int:
+    """Measure the memory available to JAX's default device, in bytes.
+
+    On CPU this is what the machine has free, or less where a container or job is limited.
+    """
+    device = jax.devices()[0]
+    statistics = None if device.platform == "cpu" else device.memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
+    free = psutil.virtual_memory().available
+    try:
+        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return free
+
+
+def peak_memory() -> int:
+    """Measure the most memory that this process has had resident so far, in bytes."""
+    try:
+        # Unlike getrusage's figure, this one does not start from the parent process's.
+        status = Path("/proc/self/status").read_text().splitlines()
+        line = next(line for line in status if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def training_memory(state: TrainState, batch_size: int) -> int:
+    """Count what a training step of a model holds at least, in bytes.
+
+    That is its state, a gradient of each weight, and four copies of a batch's states.
+
+    Args:
+        state: the training state, or its shapes.
+        batch_size: images per step.
+    """
+    weights = _n_bytes(state.model)
+    states = sum(_size(shape) for shape in state.model.state_shapes)
+    return _n_bytes(state) + weights + 4 * 4 * batch_size * states
+
+
+def _n_bytes(tree: PyTree) -> int:
+    leaves = jax.tree.leaves(eqx.filter(tree, lambda leaf: hasattr(leaf, "dtype")))
+    return sum(_size(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _size(shape: Sequence[int]) -> int:
+    return math.prod(int(length) for length in shape)
+
+
+def _processor() -> str:
+    """Name this machine's kind of processor, instruction-set extensions included."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        described = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        described = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"

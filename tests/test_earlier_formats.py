@@ -1,0 +1,114 @@
+"""Runs that earlier versions left: they load, evaluate and resume as they did.
+
+`runs/format_1` holds runs of ten iterations on digits, what the version that made them evaluated
+them to, and the metrics lines that it went on to write up to iteration 20.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from run_files import lines_of
+
+import bpc_cli
+from bpc_cli.data.datasets import load_dataset
+from bpc_cli.errors import UserError
+from bpc_cli.reporting.configurations import compare
+from bpc_cli.reporting.reader import find_runs, read_run
+
+RUNS = sorted((Path(__file__).parent / "runs" / "format_1").iterdir())
+NOT_NUMBERS = {"seed", "iteration", "epoch", "seconds"}
+
+
+@pytest.fixture(params=RUNS, ids=lambda path: path.name)
+def earlier(request, tmp_path) -> tuple[Path, Path]:
+    """A copy of an earlier version's run, and the folder of what it measured."""
+    return Path(shutil.copytree(request.param / "run", tmp_path / "run")), request.param
+
+
+def overrides_of(run: Path) -> list[str]:
+    """Give a run's whole config on a command line, under the names that its version had."""
+
+    def words(tree, prefix=""):
+        for name, value in tree.items():
+            if isinstance(value, dict) and not name.endswith("_args"):
+                yield from words(value, f"{prefix}{name}.")
+            elif prefix + name not in ("algorithm.name", "data.name", "n_train_iters"):
+                yield f"{prefix}{name}={json.dumps(value).replace(chr(34), '')}"
+
+    config = yaml.safe_load((run / ".hydra" / "config.yaml").read_text())
+    return [f"algorithm={config['algorithm']['name']}", "data=digits", *words(config)]
+
+
+def assert_close(ours: dict, theirs: dict, rtol: float) -> None:
+    for name in theirs.keys() - NOT_NUMBERS:
+        if isinstance(theirs[name], float):
+            assert ours[name] == pytest.approx(theirs[name], rel=rtol, abs=1e-9), name
+
+
+def test_it_evaluates_to_what_it_did(earlier, command, tmp_path):
+    run, kept = earlier
+    done = command("bpc-eval", f"checkpoint={run}", "inference.n_steps=5", "hydra.run.dir=eval")
+    assert (done.returncode, done.stderr) == (0, "")
+    ours = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    theirs = json.loads((kept / "evaluation.json").read_text())
+    assert ours.keys() == theirs.keys()
+    assert_close(ours, theirs, rtol=1e-5)
+    assert ours["confusion"] == theirs["confusion"]
+
+
+def test_it_resumes_as_it_would_have(earlier, command):
+    run, kept = earlier
+    done = command("bpc-train", *overrides_of(run), "n_train_iters=20", f"hydra.run.dir={run}")
+    assert done.returncode == 0, done.stderr
+    assert "after iteration 10" in done.stdout
+    expected = [
+        json.loads(line) for line in (kept / "metrics_of_20.jsonl").read_text().splitlines()
+    ]
+    ours = lines_of(run)
+    assert len(ours) == len(expected)
+    for line, theirs in zip(ours, expected, strict=True):
+        assert (line["iteration"], line["seed"]) == (theirs["iteration"], theirs["seed"])
+        assert_close(line, theirs, rtol=1e-4)
+
+
+def test_it_loads_in_python(earlier):
+    run, kept = earlier
+    options = yaml.safe_load((run / ".hydra" / "config.yaml").read_text())
+    theirs = json.loads((kept / "evaluation.json").read_text())
+    data = load_dataset("digits")
+    seeds = range(options["seed"], options["seed"] + options["n_seeds"])
+    for seed, expected in zip(seeds, theirs.get("seeds", [theirs]), strict=True):
+        model, trained = bpc_cli.load(run, seed=seed)
+        assert (trained.iteration, trained.seed, trained.data_set) == (10, seed, "digits")
+        assert trained.options["model.width"] == options["model"]["width"]
+        assert trained.options["inference.init"] == options["inference"]["start"]
+        accuracy = 100 * np.mean(model.classify(data.test_images) == data.test_labels)
+        assert accuracy == pytest.approx(expected["test_accuracy"])
+        images = model.generate(range(10), clip=False).reshape(10, -1)
+        means = bpc_cli.class_means(data.test_images, data.test_labels, 10)
+        error = np.sqrt(np.mean((images - means) ** 2))
+        assert error == pytest.approx(expected["generation_error"], rel=1e-5)
+    if len(seeds) > 1:
+        with pytest.raises(UserError, match="holds seeds 0 to 1: choose one, as by seed=0"):
+            bpc_cli.load(run)
+    with pytest.raises(UserError, match="holds no seed 9"):
+        bpc_cli.load(run, seed=9)
+
+
+def test_reports_count_runs_of_both_names_of_an_option_as_one_configuration(tmp_path):
+    (original,) = (run / "run" for run in RUNS if run.name == "seeds")
+    for number in (0, 1):
+        shutil.copytree(original, tmp_path / str(number))
+    config = tmp_path / "1" / ".hydra" / "config.yaml"
+    renamed = (
+        config.read_text().replace("start:", "init:").replace("shift_share:", "shift_fraction:")
+    )
+    config.write_text(renamed.replace("seed: 0", "seed: 5", 1))
+    records = [read_run(path) for path in find_runs([tmp_path])]
+    assert {record.options["inference.init"] for record in records} == {"generative"}
+    assert {record.options["data.shift_fraction"] for record in records} == {0.5}
+    assert len(compare(records).configurations) == 1
