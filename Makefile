@@ -1,13 +1,17 @@
-# Every target makes the environment it needs. PYTHON chooses the interpreter (3.11 or newer),
-# VENV where the environment goes, ARGS what is added to a command.
+# `make help` lists the targets; each makes the environment that it needs. PYTHON chooses the
+# interpreter (3.11 or newer), VENV where the environment goes, ARGS what is added to a command.
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install train test test-slow kills lines mutants lint format seeds tradeoff comparison depths wheel lock bench
+.PHONY: install help train test test-slow test-kill test-fuzz mutation-test lint format
+.PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel lock
 
-install: $(READY)
+install: $(READY) ## make the environment
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -26,25 +30,26 @@ test: $(READY) ## the fast tests
 test-slow: $(READY) ## the tests that take longer than a few seconds each
 	$(VENV)/bin/python -m pytest -n 2 -m slow $(ARGS)
 
-kills: $(READY) ## kill a run at 50 random moments, and go on with it each time (minutes)
+test-kill: $(READY) ## kill a run at 50 random moments, and resume it each time (minutes)
 	$(VENV)/bin/python -m pytest -n 2 tests/test_resume.py -k killed --kills 50 $(ARGS)
 
-lines: $(READY) ## 500 wrong command lines, each refused in one line, and 500 right ones (minutes)
+test-fuzz: $(READY) ## try 500 wrong command lines, each rejected in one line, and 500 right ones
 	$(VENV)/bin/python -m pytest -n 2 tests/test_command_lines.py -k many --lines 500 $(ARGS)
 
-mutants: $(READY) ## make ten mistakes in the energy; each must be caught by a test (minutes)
-	$(VENV)/bin/python benchmarks/mutants.py
+mutation-test: $(READY) ## make a mistake in each equation; a test must catch each (ARGS=--all: all)
+	$(VENV)/bin/python benchmarks/mutation.py $(ARGS)
 
-lint: $(READY) ## format, lint and types
+lint: $(READY) ## check format, lint, types and which room imports which
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/lint-imports
 
-format: $(READY)
+format: $(READY) ## format, and mend what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-seeds: $(READY) ## the README's table: five seeds at forward_energy_weight 1 and 1e-3 on MNIST
+table-seeds: $(READY) ## the README's table: five seeds at forward_energy_weight 1 and 1e-3 on MNIST
 	$(VENV)/bin/bpc-train -m data=mnist forward_energy_weight=1,1e-3 seed=0,1,2,3,4 \
 		hydra.sweep.dir=outputs/seeds $(ARGS)
 
@@ -54,26 +59,41 @@ tradeoff: $(READY) ## the README's sweep on MNIST: nine weights by five seeds, a
 		hydra.sweep.dir=outputs/tradeoff $(ARGS)
 	$(VENV)/bin/bpc-report outputs/tradeoff
 
-comparison: $(READY) ## the README's table: every algorithm at best_mnist's size and budget (an hour)
+table-algorithms: $(READY) ## the README's table: every algorithm at best_mnist's size (an hour)
 	$(VENV)/bin/bpc-train -m data=mnist n_seeds=5 hydra.sweep.dir=outputs/comparison \
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		$(ARGS)
 	$(VENV)/bin/python benchmarks/comparison.py outputs/comparison
 
-depths: $(READY) ## the README's table: every algorithm at depths 2 to 8 (minutes)
+table-depth: $(READY) ## the README's table: every algorithm at depths 2 to 8 (minutes)
 	$(VENV)/bin/bpc-train -m data=mnist n_seeds=3 hydra.sweep.dir=outputs/depths \
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		model.depth=2,3,4,6,8 model.width=128 n_epochs=2 inference.n_steps=null \
 		optim.activity_lr=0.3 $(ARGS)
 	$(VENV)/bin/python benchmarks/depths.py outputs/depths
 
-wheel: $(READY) ## without what an earlier build left, or configs since removed would be packed
+# Without what an earlier build left, or configs since removed would be packed.
+wheel: $(READY) ## build the wheel
 	rm -rf build
 	$(VENV)/bin/python -m build --wheel
 
-lock: ## needs uv; writes no index address
+lock: ## renew requirements.lock, without an index's address in it (needs uv)
 	uv pip compile --universal --generate-hashes --no-header --extra dev --extra sweep \
 		--extra tensorboard --extra wandb pyproject.toml --output-file requirements.lock
 
 bench: $(READY) ## step times beside their floor, scaling, whole runs (minutes); JSON and a figure
 	$(VENV)/bin/python benchmarks/bench.py $(ARGS)
+
+# Former names, for one release.
+define renamed
+.PHONY: $(1)
+$(1):
+	@echo "WARNING: 'make $(1)' is now 'make $(2)'; the next release drops the old name" >&2
+	@$$(MAKE) --no-print-directory $(2)
+endef
+$(eval $(call renamed,kills,test-kill))
+$(eval $(call renamed,lines,test-fuzz))
+$(eval $(call renamed,mutants,mutation-test))
+$(eval $(call renamed,depths,table-depth))
+$(eval $(call renamed,seeds,table-seeds))
+$(eval $(call renamed,comparison,table-algorithms))

@@ -1,7 +1,7 @@
 """`make bench`: what a training step and a whole run cost, beside their floors.
 
 Step times are taken in one process and in alternation, so that a noisy machine cancels out of their
-ratios: the figures to quote are ratios, and the milliseconds say which machine it was.
+ratios: the numbers to quote are ratios, and the milliseconds say which machine it was.
 """
 
 import argparse
@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from floor import REPEATS, bare_adam, bare_product, unavoidable_products
 
-from bpc_cli.core.learning import make_state, train_chunk
-from bpc_cli.core.optimisers import make_optimiser
-from bpc_cli.core.rules import make_rules
-from bpc_cli.data.pixels import pixel_scale
+from bpc_cli.core.architectures import Mlp
+from bpc_cli.core.energy import EnergyWeights
+from bpc_cli.core.inference import Inference
+from bpc_cli.core.learning import Learning, make_state
+from bpc_cli.core.models import make_model
+from bpc_cli.core.optimisers import make_optimiser, scaled
+from bpc_cli.core.training import Chunk, Examples, Training, train_chunk
+from bpc_cli.data.pixels import PixelScale
 from bpc_cli.runs.clock import PhaseClock
 
 ROUNDS = 7
@@ -139,19 +144,22 @@ def compile_steps(
     """Compile and run once a chunk of training steps on MNIST-shaped noise."""
     n_steps = max(2, min(50, 20_000 // (batch * n_inference_steps)))
     rng = np.random.default_rng(0)
-    images = jax.device_put(rng.integers(0, 256, (8192, 784), np.uint8))
-    labels = jax.device_put(rng.integers(0, 10, 8192, np.uint8))
-    indices = jax.device_put(rng.integers(0, 8192, (n_steps, batch), np.int32))
-    adam = make_optimiser("adam", 1e-3)
-    rules = make_rules(1.0, 1.0, make_optimiser("sgd", 0.5), adam, n_inference_steps)
-    sizes = tuple(layer_sizes_of({"width": width, "depth": depth}))
-    state = make_state(jax.random.PRNGKey(0), sizes, "relu", adam)
-    scale = pixel_scale(0.1307, 0.3081)
-    batches = (images, labels, indices, np.int32(n_steps), scale, rules)
+    images = rng.integers(0, 256, (8192, 784), np.uint8)
+    labels = rng.integers(0, 10, 8192, np.uint8)
+    indices = rng.integers(0, 8192, (n_steps, batch), np.int32)
+    key = jax.random.PRNGKey(0)
+    weights = EnergyWeights(jnp.ones(()), jnp.ones(()))  # arrays, so that they are not compiled in
+    sgd = scaled(make_optimiser("sgd", 0.5), 1 / batch)
+    inference = Inference(weights, sgd, n_inference_steps)
+    learning = Learning(weights, make_optimiser("adam", 1e-3))
+    model = make_model(Mlp(width, depth), key, 10, (28, 28, 1), PixelScale(0.1307, 0.3081))
+    state = make_state(model, learning)
+    data = jax.device_put((Examples(images, labels), indices, np.int32(n_steps)))
+    chunk = Chunk(*data, Training(inference, learning, (), key))
 
     def run() -> None:
         nonlocal state
-        state, *_ = jax.block_until_ready(train_chunk(batches, state))
+        state, *_ = jax.block_until_ready(train_chunk(chunk, state))
 
     run()
     return run, n_steps

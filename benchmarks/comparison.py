@@ -1,6 +1,6 @@
-"""`make comparison`: runs of several algorithms beside each other, as tables.
+"""`make table-algorithms`: runs of several algorithms beside each other, as tables.
 
-Every run of a sweep, each of several seeds, is tested by passes and by relaxation; figures are
+Every run of a sweep, each of several seeds, is tested feedforward and by inference; numbers are
 means over seeds with 95 % bootstrap intervals, and differences are paired by seed with the first's.
 """
 
@@ -17,49 +17,48 @@ import jax.numpy as jnp
 import numpy as np
 from bench import best_of
 
-from bpc_cli.cli.build import build
-from bpc_cli.core.ensembles import take
-from bpc_cli.core.learning import train_chunk
+from bpc_cli.cli.build import build_ensemble, build_inference, build_plan
+from bpc_cli.cli.restore import restore_models
+from bpc_cli.core.ensembles import stack, take
+from bpc_cli.core.inference import Inference
+from bpc_cli.core.models import Model
+from bpc_cli.core.training import Chunk, Examples, train_chunk
 from bpc_cli.data.datasets import Dataset, batch_indices, load_dataset
-from bpc_cli.data.pixels import pixel_scale
 from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
-from bpc_cli.evaluate import build_test_rules, restore_networks
-from bpc_cli.evaluation.by_inference import Networks, name_by_free_label, name_by_lowest_energy
-from bpc_cli.evaluation.classification import accuracy, class_means, evaluate_networks
+from bpc_cli.evaluation.classification import classify_by_energy, classify_by_inference
+from bpc_cli.evaluation.feedforward import evaluate_ensemble
+from bpc_cli.evaluation.metrics import accuracy, class_means, measure_test
 from bpc_cli.evaluation.statistics import Spread, spread
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import check_saved_config
-from bpc_cli.options.evaluation_schema import EvalInferenceConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.checkpoint import open_checkpoint
 
-# Chosen on validation images. A search over ten labels costs ten times a relaxation, and completion
-# is measured three times, so they are given fewer images: the test set's first.
-TEST_INFERENCE = EvalInferenceConfig(
-    n_steps=100,
-    activity="adam",
-    activity_lr=0.05,
-    forward_energy_weight=None,
-    backward_energy_weight=None,
-)
-N_SEARCHED = 1_000
+# Inference at test time, chosen on validation images.
+TEST_STEPS = 100
+TEST_OPTIMISER = {"activity": "adam", "activity_args": {}, "activity_lr": 0.05}
+# Energy-based classification infers once for each of ten labels, and completion is measured three
+# times, so they are given fewer images: the test set's first.
+N_BY_ENERGY = 1_000
 N_COMPLETED = 2_000
-HIDDEN_SHARE = 0.5
+HIDDEN_FRACTION = 0.5
+# What is measured of whole images, and with how many decimals.
+TESTS = {"feedforward": 2, "by inference": 2, "energy-based": 2, "generation error": 4}
 
-Figures = dict[str, list[float]]
+Numbers = dict[str, list[float]]
 
 
 def main() -> None:
     sweep, jobs, dataset = read_command_line(__doc__)
-    configs, figures = {}, {}
+    configs, numbers = {}, {}
     for job in jobs:
-        config, networks = restore_seeds(job)
+        config, models = restore_seeds(job)
         name = config.algorithm.name
         configs[name] = config
-        figures[name] = test_seeds(config, networks, dataset)
-        (sweep / "figures.json").write_text(json.dumps(figures, indent=1))
+        numbers[name] = test_seeds(config, models, dataset)
+        (sweep / "numbers.json").write_text(json.dumps(numbers, indent=1))
     seconds = time_epochs(configs, dataset)
-    tables = "\n\n".join([table_of(figures, seconds), differences_of(figures)])
+    tables = "\n\n".join([table_of(numbers, seconds), differences_of(numbers)])
     (sweep / "tables.md").write_text(tables + "\n")
     print(tables)
 
@@ -82,62 +81,74 @@ def read_command_line(description: str | None) -> tuple[Path, list[Path], Datase
     return arguments.sweep, sorted(jobs, key=lambda job: int(job.name)), dataset
 
 
-def restore_seeds(job: Path) -> tuple[TrainConfig, list[Networks]]:
-    """Restore the networks of every seed of a run."""
+def restore_seeds(job: Path) -> tuple[TrainConfig, list[Model]]:
+    """Restore the model of every seed of a run."""
     checkpoint, _ = open_checkpoint(job)
     config = check_saved_config(checkpoint.header["config"], checkpoint.path)
-    stacked = jax.device_get(restore_networks(checkpoint, config))
-    return config, [take(stacked, k) for k in range(config.n_seeds)]
+    models = jax.device_get(restore_models(checkpoint, config))
+    return config, [take(models, number) for number in range(config.n_seeds)]
 
 
-def test_seeds(config: TrainConfig, networks: Sequence[Networks], dataset: Dataset) -> Figures:
-    """Test every seed's networks, and list each figure over seeds."""
+def test_seeds(config: TrainConfig, models: Sequence[Model], dataset: Dataset) -> Numbers:
+    """Test every seed's model, and list each number over seeds."""
     by_seed = []
-    for number, each in enumerate(networks):
-        by_seed.append(test_networks(config, each, dataset))
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in by_seed[-1].items())
-        print(f"{config.algorithm.name}, seed {config.seed + number}: {figures}", flush=True)
-    return {name: [figures[name] for figures in by_seed] for name in by_seed[0]}
+    for number, model in enumerate(models):
+        by_seed.append(test_model(config, model, dataset))
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in by_seed[-1].items())
+        print(f"{config.algorithm.name}, seed {config.seed + number}: {numbers}", flush=True)
+    return {name: [numbers[name] for numbers in by_seed] for name in by_seed[0]}
 
 
-def test_networks(config: TrainConfig, networks: Networks, dataset: Dataset) -> dict[str, float]:
-    """Test one seed's networks; those that infer nothing, by passes alone."""
+def test_model(config: TrainConfig, model: Model, dataset: Dataset) -> dict[str, float]:
+    """Test one seed's model; one that does not infer, feedforward alone."""
     images, labels = jnp.asarray(dataset.test_images), dataset.test_labels
-    scale = pixel_scale(config.data.mean, config.data.std)
     means = class_means(dataset.test_images, labels, dataset.n_classes)
-    test = evaluate_networks(*networks, images, labels, means, scale)
-    figures = {"accuracy": test.accuracy, "generation error": test.generation_error}
-    rules = build_test_rules(config, TEST_INFERENCE)
-    infers = rules.n_inference_steps > 0
+    [test] = evaluate_ensemble(stack([model]), images, labels, means)
+    measured = measure_test(test)
+    numbers = {
+        "feedforward": measured["test_accuracy"],
+        "generation error": measured["generation_error"],
+    }
+    inference, key = build_test_inference(config), jax.random.PRNGKey(config.seed)
+    infers = inference.n_steps > 0
     if infers:
-        named, _ = name_by_free_label(networks, images, scale, rules, config.batch_size)
-        figures["relaxed"] = accuracy(np.asarray(named), labels)
-        figures["lowest energy"] = search_labels(config, networks, dataset)
-    # What is hidden is to be drawn as well as named, so the generator has its say.
-    rules = build_test_rules(config, dataclasses.replace(TEST_INFERENCE, **equal_weights(config)))
+        predicted, _ = classify_by_inference(model, images, inference, key)
+        numbers["by inference"] = accuracy(np.asarray(predicted), labels)
+        numbers["energy-based"] = test_by_energy(config, model, dataset)
+    # What is hidden is to be generated as well as classified, so the generator has its say.
+    inference = build_test_inference(config, **equal_weights(config))
+    images, labels = images[:N_COMPLETED], labels[:N_COMPLETED]
     for part in HIDDEN_PARTS:
-        hidden = hidden_pixels(part, HIDDEN_SHARE, dataset.image_shape, N_COMPLETED)
-        made = complete(
-            networks, images[:N_COMPLETED], jnp.asarray(hidden), scale, rules, config.batch_size
-        )
-        right = labels[:N_COMPLETED]
-        figures[f"{part}, pass"] = accuracy(np.asarray(made.by_pass), right)
+        hidden = hidden_pixels(part, HIDDEN_FRACTION, dataset.image_shape, len(images))
+        made = complete(model, images, jnp.asarray(hidden), inference, key)
+        numbers[f"{part}, feedforward"] = accuracy(np.asarray(made.by_pass), labels)
         if infers:
-            figures[f"{part}, relaxed"] = accuracy(np.asarray(made.by_relaxation), right)
-    return figures
+            numbers[f"{part}, by inference"] = accuracy(np.asarray(made.by_inference), labels)
+    return numbers
 
 
-def search_labels(config: TrainConfig, networks: Networks, dataset: Dataset) -> float:
-    """Measure one seed's accuracy by the lowest energy of all labels, on the first test images."""
-    named = name_by_lowest_energy(
-        networks,
-        jnp.asarray(dataset.test_images[:N_SEARCHED]),
-        pixel_scale(config.data.mean, config.data.std),
-        build_test_rules(config, TEST_INFERENCE),
-        config.batch_size,
+def test_by_energy(config: TrainConfig, model: Model, dataset: Dataset) -> float:
+    """Measure one seed's accuracy of energy-based classification, on the first test images."""
+    predicted = classify_by_energy(
+        model,
+        jnp.asarray(dataset.test_images[:N_BY_ENERGY]),
+        build_test_inference(config),
+        jax.random.PRNGKey(config.seed),
         block_size=250,
     )
-    return accuracy(np.asarray(named), dataset.test_labels[:N_SEARCHED])
+    return accuracy(np.asarray(predicted), dataset.test_labels[:N_BY_ENERGY])
+
+
+def build_test_inference(config: TrainConfig, **energy_weights: float) -> Inference:
+    """Build how a trained model's activities relax in these tests."""
+    return build_inference(
+        dataclasses.replace(
+            config,
+            optim=dataclasses.replace(config.optim, **TEST_OPTIMISER),
+            inference=dataclasses.replace(config.inference, n_steps=TEST_STEPS),
+            **energy_weights,
+        )
+    )
 
 
 def equal_weights(config: TrainConfig) -> dict[str, float]:
@@ -166,55 +177,56 @@ def compile_epoch(config: TrainConfig, dataset: Dataset) -> Callable[[], None]:
     n_examples = len(dataset.train_images)
     n_steps = n_examples // config.batch_size
     one = dataclasses.replace(config, n_seeds=1)
-    rules, state = (take(jax.device_get(each), 0) for each in build(one, n_steps, dataset))
+    ensemble = take(jax.device_get(build_ensemble(one, build_plan(one, dataset))), 0)
     indices = batch_indices(one.seed, 1, n_steps, n_examples, one.batch_size)
-    scale = pixel_scale(one.data.mean, one.data.std)
-    images, labels = jnp.asarray(dataset.train_images), jnp.asarray(dataset.train_labels)
-    batches = (images, labels, jnp.asarray(indices), jnp.asarray(n_steps), scale, rules)
+    examples = Examples(dataset.train_images, dataset.train_labels, ensemble.label_known)
+    data = jax.device_put((examples, indices, np.int32(n_steps)))
+    chunk = Chunk(*data, ensemble.training)
 
     def epoch() -> None:
         # The state is donated, so each call is given a copy.
-        jax.block_until_ready(train_chunk(batches, jax.tree.map(_copied, state)))
+        jax.block_until_ready(train_chunk(chunk, jax.tree.map(_copied, ensemble.states)))
 
     epoch()
     return epoch
 
 
-def table_of(figures: dict[str, Figures], seconds: dict[str, float]) -> str:
-    """Write every algorithm's figures as a Markdown table."""
-    names = ["accuracy", "relaxed", "lowest energy", "generation error"]
-    heads = ["a pass", "relaxed", "lowest energy", "generation error"]
-    heads += [f"{part} half hidden" if part != "random" else "random half" for part in HIDDEN_PARTS]
-    rows = [["", *heads, "s per epoch"]]
-    for algorithm, own in figures.items():
-        cells = [_cell(own, name, 4 if name == "generation error" else 2) for name in names]
+def table_of(numbers: dict[str, Numbers], seconds: dict[str, float]) -> str:
+    """Write every algorithm's numbers as a Markdown table."""
+    parts = [f"{part} half hidden" if part != "random" else "random half" for part in HIDDEN_PARTS]
+    rows = [["", *TESTS, *parts, "s per epoch"]]
+    for algorithm, own in numbers.items():
+        cells = [_cell(own, name, decimals) for name, decimals in TESTS.items()]
         for part in HIDDEN_PARTS:
-            by_pass, relaxed = (_cell(own, f"{part}, {how}", 1) for how in ("pass", "relaxed"))
-            cells.append(by_pass if relaxed == "" else f"{by_pass} → {relaxed}")
+            ways = ("feedforward", "by inference")
+            feedforward, inferred = (_cell(own, f"{part}, {way}", 1) for way in ways)
+            cells.append(f"{feedforward} → {inferred}" if inferred else feedforward)
         rows.append([f"`{algorithm}`", *cells, f"{seconds[algorithm]:.1f}"])
     return markdown(rows)
 
 
-def differences_of(figures: dict[str, Figures]) -> str:
-    """Write how the first algorithm's figures differ from each other one's, paired by seed."""
-    first, *others = figures
-    rows = [[f"`{first}` less", "a pass", "generation error", *HIDDEN_PARTS]]
+def differences_of(numbers: dict[str, Numbers]) -> str:
+    """Write how the first algorithm's numbers differ from each other one's, paired by seed."""
+    first, *others = numbers
+    rows = [[f"`{first}` less", "feedforward", "generation error", *HIDDEN_PARTS]]
     for other in others:
-        ours, theirs = figures[first], figures[other]
-        cells = [_difference(ours["accuracy"], theirs["accuracy"], 2)]
-        cells.append(_difference(ours["generation error"], theirs["generation error"], 4))
+        ours, theirs = numbers[first], numbers[other]
+        cells = [
+            _difference(ours[name], theirs[name], TESTS[name])
+            for name in ("feedforward", "generation error")
+        ]
         for part in HIDDEN_PARTS:
-            best = theirs.get(f"{part}, relaxed", theirs[f"{part}, pass"])
-            cells.append(_difference(ours[f"{part}, relaxed"], best, 1))
+            best = theirs.get(f"{part}, by inference", theirs[f"{part}, feedforward"])
+            cells.append(_difference(ours[f"{part}, by inference"], best, 1))
         rows.append([f"`{other}`", *cells])
     return markdown(rows)
 
 
-def in_words(figure: Spread, decimals: int, sign: str = "") -> str:
+def in_words(values: Spread, decimals: int, sign: str = "") -> str:
     """Write a mean and its interval."""
-    words = f"{figure.mean:{sign}.{decimals}f}"
-    if figure.low is not None and figure.high is not None:
-        words += f" [{figure.low:{sign}.{decimals}f}, {figure.high:{sign}.{decimals}f}]"
+    words = f"{values.mean:{sign}.{decimals}f}"
+    if values.low is not None and values.high is not None:
+        words += f" [{values.low:{sign}.{decimals}f}, {values.high:{sign}.{decimals}f}]"
     return words
 
 
@@ -229,8 +241,8 @@ def _difference(ours: Sequence[float], theirs: Sequence[float], decimals: int) -
     return in_words(spread([a - b for a, b in zip(ours, theirs, strict=True)]), decimals, "+")
 
 
-def _cell(figures: Figures, name: str, decimals: int) -> str:
-    return in_words(spread(figures[name]), decimals) if name in figures else ""
+def _cell(numbers: Numbers, name: str, decimals: int) -> str:
+    return in_words(spread(numbers[name]), decimals) if name in numbers else ""
 
 
 def _copied(leaf: Any) -> Any:

@@ -1,8 +1,8 @@
-"""`make depths`: how every algorithm learns at every depth, as a table."""
+"""`make table-depth`: how every algorithm learns at every depth, as a table."""
 
 import json
 
-from comparison import in_words, markdown, read_command_line, restore_seeds, search_labels
+from comparison import in_words, markdown, read_command_line, restore_seeds, test_by_energy
 
 from bpc_cli.evaluation.statistics import spread
 from bpc_cli.options.algorithms import ALGORITHMS
@@ -13,11 +13,11 @@ def main() -> None:
     cells: dict[str, dict[int, str]] = {}
     for job in jobs:
         lines = json.loads((job / "summary.json").read_text())["seeds"]
-        config, networks = restore_seeds(job)
+        config, models = restore_seeds(job)
         algorithm = ALGORITHMS[config.algorithm.name]
         accuracies = [line["test_accuracy"] for line in lines]
-        if not algorithm.amortiser_learns:  # a pass of it names nothing
-            accuracies = [search_labels(config, each, dataset) for each in networks]
+        if not algorithm.amortiser_learns:  # then it classifies nothing feedforward
+            accuracies = [test_by_energy(config, model, dataset) for model in models]
         cell = in_words(spread(accuracies), 1)
         if algorithm.generator_learns:
             cell += f"; {spread([line['generation_error'] for line in lines]).mean:.3f}"

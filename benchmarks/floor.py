@@ -18,19 +18,19 @@ def unavoidable_products(
 ) -> Iterator[tuple[tuple[int, int, int], int]]:
     """List a step's products as ((rows, inner, columns), how many times), label side first.
 
-    The amortiser's pass and the weights' gradients touch every layer; relaxing and learning redo
-    every prediction but those from the clamped ends, and relaxing sends each error back; the
-    generator draws one image per class.
+    The amortiser's feedforward pass and the weights' gradients touch every layer; relaxing and
+    learning redo every prediction but those from the clamped ends, and relaxing sends each error
+    back; the generator generates one image per class.
     """
     depth = len(sizes) - 1
     for i, (above, below) in enumerate(itertools.pairwise(sizes)):
-        yield (batch, below, above), 1  # the amortiser's pass
-        yield (sizes[0], above, below), 1  # drawing the classes
+        yield (batch, below, above), 1  # the amortiser's feedforward pass
+        yield (sizes[0], above, below), 1  # generating the classes
         yield (above, batch, below), 1  # the amortiser's gradient
         yield (below, batch, above), 1  # the generator's gradient
         if i == 0:
             yield (batch, above, below), 1  # the generator's prediction from the label
-        # The first relaxation step's bottom-up predictions are the amortiser's pass's own.
+        # The first inference step's bottom-up predictions are those of the feedforward pass.
         if i > 0:
             yield (batch, above, below), n_inference_steps + 1
             yield (batch, below, above), n_inference_steps  # the error sent back
