@@ -78,7 +78,7 @@ def evaluate(job: Job) -> None:
         iteration=checkpoint.header["iteration"],
         data_set=dataset.name,
         test_examples=len(dataset.test_images),
-        trained_on=checkpoint.header["data_set"],
+        trained_on=str(checkpoint.header.get("data_set")),
         inference_steps=inference.n_steps,
         seeds=results,
     )
@@ -192,15 +192,15 @@ def load_test_set(config: EvalConfig, checkpoint: "Checkpoint") -> "Dataset":
             config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir
         )
     else:
-        name = str(checkpoint.header["data_set"])
+        name = str(checkpoint.header.get("data_set"))
         archives = os.environ.get("BPC_MNIST_ARCHIVES") if name == "mnist" else None
         dataset = load_dataset(name, archive_dir=archives)
-    fits = list(dataset.image_shape) == checkpoint.header["image_shape"] and len(
+    fits = list(dataset.image_shape) == checkpoint.header.get("image_shape") and len(
         dataset.class_names
     ) == len(checkpoint.header["class_names"])
     if not fits:
         raise UserError(
-            f"{checkpoint.path} was trained on {checkpoint.header['data_set']}: the images or "
+            f"{checkpoint.path} was trained on {checkpoint.header.get('data_set')}: the images or "
             f"classes of {dataset.name} do not fit it"
         )
     return dataset

@@ -37,6 +37,8 @@ def pytest_configure(config):
 
     So do the commands that tests run; JAX itself notices when a program has changed.
     """
+    # Most of a test's time is compiling small programs. Commands are compiled as users have them.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     os.environ["BPC_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / "d" / "bpc")
     # Not by `configure_jax`: shape annotations are checked in what is imported after this.
     jax.config.update("jax_compilation_cache_dir", os.environ["BPC_CACHE_DIR"])
@@ -71,7 +73,9 @@ def float64():
 
 
 def environment_in(directory: Path) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if k != "BPC_MNIST_ARCHIVES"}
+    inherited = {
+        k: v for k, v in os.environ.items() if k not in ("BPC_MNIST_ARCHIVES", "XLA_FLAGS")
+    }
     return inherited | {"TFDS_DATA_DIR": str(directory / "no-data"), "JAX_PLATFORMS": "cpu"}
 
 
@@ -199,7 +203,7 @@ class Server:
 
     def run(self, arguments: tuple[str, ...], cwd: Path, environment: dict[str, str]) -> Done:
         """Run a command as `subprocess.run` would; fail if that takes the server with it."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             self._process = self._started()
         print(json.dumps([arguments, str(cwd), environment]), file=self._process.stdin, flush=True)
         ready, _, _ = select.select([self._process.stdout], [], [], 300)

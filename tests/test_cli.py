@@ -328,6 +328,7 @@ WRONG = [
     ("model.width=99999999 model.depth=1000", "GiB"),
     ("model.depth=1001", "model.depth must be at most 1000"),
     ("data.augmentation.noize=1", "unknown data.augmentation 'noize'; did you mean noise?"),
+    ("data.noise=1 data.augmentation.noise=1", "are both given: choose one"),
     ("data.augmentation.noise=-1", "data.augmentation.noise must be at least 0, and finite"),
     ("model=publishd", "unknown model 'publishd'; did you mean published? (known: "),
     ("data=mnits", "unknown data 'mnits'; did you mean mnist? (known: "),

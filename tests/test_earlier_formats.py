@@ -4,6 +4,7 @@
 them to, and the metrics lines that it went on to write up to iteration 20.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from bpc_cli.data.datasets import load_dataset
 from bpc_cli.errors import UserError
 from bpc_cli.reporting.configurations import compare
 from bpc_cli.reporting.reader import find_runs, read_run
+from bpc_cli.runs.checkpoint import read_checkpoint
 
 RUNS = sorted((Path(__file__).parent / "runs" / "format_1").iterdir())
 NOT_NUMBERS = {"seed", "iteration", "epoch", "seconds"}
@@ -112,3 +114,57 @@ def test_reports_count_runs_of_both_names_of_an_option_as_one_configuration(tmp_
     assert {record.options["inference.init"] for record in records} == {"generative"}
     assert {record.options["data.shift_fraction"] for record in records} == {0.5}
     assert len(compare(records).configurations) == 1
+
+
+def nested(depth: int) -> dict:
+    tree: dict = {}
+    for _ in range(depth):
+        tree = {"a": tree}
+    return tree
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"class_names": "0123456789"},
+        {"image_shape": [28, 28]},
+        {"image_shape": [28, 28, -1]},
+        {"config.checkpoint_every": "9" * 5000},
+        {"config.model.width": 10**400},
+        {"config.data.mean": 10**400},
+        {"config": nested(600)},
+        {"config.model": 3},
+        {"arrays": 7},
+    ],
+    ids=lambda lie: next(iter(lie)),
+)
+def test_a_header_that_lies_is_rejected_in_one_line(lie, tmp_path):
+    checkpoint = read_checkpoint(RUNS[0] / "run" / "checkpoints" / "last.ckpt")
+    header = json.loads(json.dumps(checkpoint.header))
+    ((path, value),) = lie.items()
+    *groups, name = path.split(".")
+    holder = header
+    for group in groups:
+        holder = holder[group]
+    holder[name] = value
+    write_with_header(tmp_path / "x.ckpt", header, checkpoint.payload)
+    with pytest.raises(UserError) as raised:
+        bpc_cli.load(tmp_path / "x.ckpt")
+    assert "\n" not in str(raised.value)
+
+
+def test_versions_that_are_none_are_no_reason_to_reject(tmp_path):
+    checkpoint = read_checkpoint(RUNS[0] / "run" / "checkpoints" / "last.ckpt")
+    write_with_header(
+        tmp_path / "x.ckpt", checkpoint.header | {"versions": "abc"}, checkpoint.payload
+    )
+    _, run = bpc_cli.load(tmp_path / "x.ckpt")
+    assert run.versions == {}
+
+
+def write_with_header(path: Path, header: dict, payload: bytes) -> None:
+    """Write a checkpoint of format 1 whose checksums are right, whatever its header says."""
+    encoded = json.dumps(header).encode() + b"\n"
+    digest = hashlib.sha256(encoded).hexdigest()
+    first_line = f"bpc-checkpoint 1 {digest} {len(encoded)}\n".encode()
+    path.write_bytes(first_line + encoded + payload)

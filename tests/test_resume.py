@@ -13,7 +13,9 @@ import pytest
 from conftest import environment_in
 from run_files import lines_of, status_of, summary_of
 
+from bpc_cli.errors import UserError
 from bpc_cli.runs.checkpoint import read_checkpoint
+from bpc_cli.runs.directory import RunDirectory
 
 # Small, and at work on its directory most of the time.
 SMALL = (
@@ -224,6 +226,18 @@ def test_metrics_lines_after_the_checkpoint_are_cut_off(command, tmp_path, unint
         file.write('{"iteration": 401, "gen_l')
     assert command("bpc-train", *SMALL, "hydra.run.dir=run").returncode == 0
     assert_same_run(run, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "5", "{}", '{"iteration": "1", "test_accuracy": null}', "{"]
+)
+def test_a_line_that_is_no_metrics_is_reported_as_damage(line, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
+    with (
+        RunDirectory(tmp_path, tmp_path / "metrics.jsonl", len(line) + 1) as run,
+        pytest.raises(UserError, match=r"metrics\.jsonl is damaged: choose another"),
+    ):
+        run.read_metrics()
 
 
 def test_lost_metrics_lines_are_noticed(command, tmp_path, uninterrupted):

@@ -224,11 +224,14 @@ def _energy_weights(config: TrainConfig) -> tuple[Float[Array, "*depth"], Float[
 
 def _build_augmentations(config: TrainConfig) -> tuple[Augmentation, ...]:
     data = config.data
+    for name, number in (("shift", data.shift), ("noise", data.noise)):
+        if number and name in data.augmentation:
+            raise UserError(f"data.{name} and data.augmentation.{name} are both given: choose one")
     augmentations: list[Augmentation] = []
-    if data.shift and "shift" not in data.augmentation:
+    if data.shift:
         augmentations.append(Shift(data.shift, data.shift_fraction))
     noise = {"noise": data.noise} if data.noise else {}
-    for name, number in (noise | data.augmentation).items():
+    for name, number in (data.augmentation | noise).items():
         if name not in AUGMENTATIONS:
             raise UserError(unknown_choice("data.augmentation", name, list(AUGMENTATIONS)))
         if isinstance(number, bool) or not isinstance(number, int | float):

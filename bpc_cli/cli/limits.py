@@ -15,7 +15,7 @@ def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int)
     """Reject models and batches that cannot fit in memory, before anything is allocated.
 
     Raises:
-        UserError: if they need more than the device has.
+        UserError: if they need more than the device has, or their weights do not fit the optimiser.
     """
     maker = model_maker(config, plan.dataset.n_classes, plan.dataset.image_shape)
     learning = build_training(config, config.seed, plan.schedule.n_iters).learning
@@ -24,8 +24,10 @@ def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int)
             lambda key: make_state(maker(key=key), learning), jax.random.PRNGKey(0)
         )
         needed = training_memory(state, config.batch_size) * config.n_seeds * n_together
-    except (OverflowError, ValueError, TypeError):  # more than JAX can count
+    except OverflowError:  # more than JAX can count
         needed = 2**63
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optim: these weights do not fit the optimiser ({error})") from error
     available = device_memory()
     if needed <= available:
         return

@@ -75,6 +75,7 @@ def load(
         raise UserError(f"{checkpoint.path} holds no seed {seed}, but {seeds[0]} to {seeds[-1]}")
     models = jax.device_get(restore_models(checkpoint, config))
     header = checkpoint.header
+    versions = header.get("versions")
     run = TrainedRun(
         path=checkpoint.path,
         iteration=header["iteration"],
@@ -83,7 +84,9 @@ def load(
         class_names=tuple(map(str, header["class_names"])),
         image_shape=_image_shape(checkpoint),
         options=dict(_flatten(dataclasses.asdict(config))),
-        versions={str(k): str(v) for k, v in dict(header.get("versions") or {}).items()},
+        versions=(
+            {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
+        ),
         warning=warning,
     )
     return take(models, seeds.index(chosen)), run
@@ -99,6 +102,8 @@ def restore_models(checkpoint: Checkpoint, trained: TrainConfig) -> Model:
         # A depth that the file does not back would take for ever to build.
         if trained.model.depth > len(checkpoint.header["arrays"]):
             raise ValueError("fewer arrays than layers")
+        if not isinstance(checkpoint.header["class_names"], list):
+            raise TypeError("class_names must be a list")
         maker = model_maker(
             trained, len(checkpoint.header["class_names"]), _image_shape(checkpoint)
         )

@@ -97,10 +97,12 @@ class Residual(Layer):
 
     @property
     def in_shape(self) -> Shape:
+        """The shape that its layer reads."""
         return self.layer.in_shape
 
     @property
     def out_shape(self) -> Shape:
+        """The shape that its layer predicts."""
         return self.layer.out_shape
 
     def __call__(self, state: Float[Array, "*source"]) -> Float[Array, "*target"]:

@@ -101,7 +101,7 @@ class Model(eqx.Module):
     def to_states(self, images: Array) -> Float[Array, "images *image"]:
         """Turn many images, uint8 or of [0, 1] pixels, into states of the image layer."""
         pixels = to_unit_pixels(images) if images.dtype == jnp.uint8 else images
-        return normalise(pixels, self.pixel_scale).reshape(-1, *self.state_shapes[-1])
+        return normalise(pixels, self.pixel_scale).reshape(len(images), *self.state_shapes[-1])
 
     def to_images(self, states: Float[Array, "images *image"]) -> Float[Array, "images pixels"]:
         """Turn many states of the image layer into flattened [0, 1] pixels, not clipped."""
@@ -124,6 +124,8 @@ class Model(eqx.Module):
                 f"images of shape {images.shape} must be rows of {n_pixels} pixels, as of shape "
                 f"(images, {', '.join(map(str, self.image_shape))})"
             )
+        if not len(images):
+            return np.zeros(0, np.int32)
         if images.dtype != np.uint8:
             images = images.astype(jnp.result_type(float))
         return np.asarray(predict_classes(self, jnp.asarray(images.reshape(len(images), -1))))

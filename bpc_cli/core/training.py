@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         examples: the training set.
-        indices: a row of examples for each step.
+        indices: a row of examples for each step; in an ensemble, rows for each member.
         n_steps: how many of the rows are trained on, the first ones.
         training: how.
     """

@@ -53,6 +53,7 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
+        """How many classes there are."""
         return len(self.class_names)
 
 

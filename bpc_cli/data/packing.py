@@ -34,6 +34,7 @@ class Packed(NamedTuple):
 
 
 def packed_directory(data_dir: Path, name: str) -> Path:
+    """Choose where a data set's packed copy lies."""
     return data_dir / "bpc_packed" / name.replace("/", "-")
 
 

@@ -38,11 +38,6 @@ class Algorithm(NamedTuple):
     init: str = "amortised"
     by_backpropagation: bool = False
 
-    @property
-    def infers_alone(self) -> bool:
-        """Whether one direction's errors alone are relaxed on."""
-        return self.generator_infers != self.amortiser_infers
-
 
 ALGORITHMS: dict[str, Algorithm] = {
     # Oliviers, Tang & Bogacz 2025 (arXiv 2505.23415).

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bpc_cli.errors import UserError
+from bpc_cli.errors import UserError, one_line
 from bpc_cli.options.combinations import check_combinations
 from bpc_cli.options.declare import option_fields, option_paths, renamed_options
 from bpc_cli.options.evaluation_schema import EvalConfig
@@ -65,9 +65,15 @@ def check_saved_config(saved: object, path: Path) -> TrainConfig:
     """
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds no config")
-    if "${" in json.dumps(saved):  # what is saved has been resolved, so it asks for nothing
+    try:
+        refers = "${" in json.dumps(
+            saved
+        )  # what is saved has been resolved, so it asks for nothing
+        complete = copy.deepcopy(saved)
+    except RecursionError as error:
+        raise UserError(f"{path} holds a config that is nested too deeply") from error
+    if refers:
         raise UserError(f"{path} holds a config that refers to other places")
-    complete = copy.deepcopy(saved)
     try:
         take_over_former_names(complete, TrainConfig)
         for option, field in option_fields(TrainConfig):
@@ -78,8 +84,8 @@ def check_saved_config(saved: object, path: Path) -> TrainConfig:
         raise UserError(f"{path} holds a config whose {error} is not a group") from error
     try:
         return check_config(complete, TrainConfig)
-    except UserError as error:
-        raise UserError(f"{path} holds a config that cannot be used: {error}") from error
+    except (UserError, OverflowError) as error:  # a number too large for a float
+        raise UserError(f"{path} holds a config that cannot be used: {one_line(error)}") from error
 
 
 def take_over_former_names(saved: dict[str, Any], schema: type) -> None:

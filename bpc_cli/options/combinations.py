@@ -9,7 +9,7 @@ from bpc_cli.options.schema import TrainConfig
 
 
 def check_combinations(config: TrainConfig) -> None:
-    """Refuse options that contradict each other.
+    """Reject options that contradict each other.
 
     Raises:
         UserError: saying which, and what to choose.
@@ -33,7 +33,7 @@ def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:
     """
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)s", config.checkpoint_every, re.ASCII):
         return None, float(match[1])
-    if re.fullmatch(r"0*[1-9]\d*", config.checkpoint_every, re.ASCII):
+    if re.fullmatch(r"0*[1-9]\d{0,17}", config.checkpoint_every, re.ASCII):
         return int(config.checkpoint_every), math.inf
     raise UserError(
         "checkpoint_every must be a number of iterations (100) or of seconds (60s), "

@@ -63,7 +63,9 @@ class EvalConfig:
         at_least=0,
         was="inference.backward_energy_weight",
     )
-    diagnostics: list[str] = option("what else to measure and draw, by name, or [all]")
+    diagnostics: list[str] = option(
+        "what else to measure and draw, by name, or [all]; an unknown name lists all that there are"
+    )
     diagnosis: DiagnosisConfig = dataclasses.field(default_factory=DiagnosisConfig)
     data: DataConfig | None = option(
         "data set to test on (data=NAME); null: the one that the run was trained on"

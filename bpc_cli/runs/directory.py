@@ -161,6 +161,8 @@ class RunDirectory:
         try:
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             for line in lines:
+                if type(line["iteration"]) is not int or "test_accuracy" not in line:
+                    raise TypeError
                 numbers = [line.get(metric.name) for metric in TEST_METRICS]
                 if not all(number is None or isinstance(number, float) for number in numbers):
                     raise TypeError

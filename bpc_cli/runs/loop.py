@@ -110,7 +110,7 @@ def train_together(runs: Sequence[Run]) -> None:
     plan, iteration, schedule = runs[0].plan, runs[0].iteration, runs[0].plan.schedule
     clock = runs[0].recorder.clock
     seconds_per_step = None
-    states = join([run.ensemble for run in runs]).states
+    states = join([run.ensemble.states for run in runs])
     take_steps, test_models = make_stepper(runs), make_tester(plan.dataset)
     progress = tqdm(total=schedule.n_iters, initial=iteration, disable=None, leave=False, unit="it")
     for run in runs:
@@ -143,10 +143,9 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
     """
     plan = runs[0].plan
     dataset, capacity, batch_size = plan.dataset, plan.schedule.capacity, plan.batch_size
-    joined = join([run.ensemble for run in runs])
-    examples = Examples(
-        *jax.device_put((dataset.train_images, dataset.train_labels, joined.label_known))
-    )
+    training = join([run.ensemble.training for run in runs])
+    label_known = join([run.ensemble.label_known for run in runs])
+    examples = Examples(*jax.device_put((dataset.train_images, dataset.train_labels, label_known)))
     seeds = [seed for run in runs for seed in run.plan.seeds]
 
     def take_steps(first: int, last: int, states: TrainState) -> Steps:
@@ -158,7 +157,7 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
             )
         rows_of_steps, n_steps = jax.device_put((indices, np.int32(last - first + 1)))
         states, metrics, finite = jax.block_until_ready(
-            train_ensemble(Chunk(examples, rows_of_steps, n_steps, joined.training), states)
+            train_ensemble(Chunk(examples, rows_of_steps, n_steps, training), states)
         )
         return states, *jax.device_get((metrics, finite))
 
