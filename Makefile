@@ -25,10 +25,10 @@ train: $(READY) ## train on MNIST (or the embedded digits) with the published ex
 	$(VENV)/bin/bpc-train $(ARGS)
 
 test: $(READY) ## the fast tests
-	$(VENV)/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 test-slow: $(READY) ## the tests that take longer than a few seconds each
-	$(VENV)/bin/python -m pytest -n 2 -m slow $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 test-kill: $(READY) ## kill a run at 50 random moments, and resume it each time (minutes)
 	$(VENV)/bin/python -m pytest -n 2 tests/test_resume.py -k killed --kills 50 $(ARGS)

@@ -38,7 +38,7 @@ def pytest_configure(config):
     So do the commands that tests run; JAX itself notices when a program has changed.
     """
     # Most of a test's time is compiling small programs. Commands are compiled as users have them.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
     os.environ["BPC_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / "d" / "bpc")
     # Not by `configure_jax`: shape annotations are checked in what is imported after this.
     jax.config.update("jax_compilation_cache_dir", os.environ["BPC_CACHE_DIR"])

@@ -192,6 +192,7 @@ def test_eval_takes_former_names_and_todays_alike(command, tmp_path, trained):
     assert moved["former"] == moved["today"] > 0.01
 
 
+@pytest.mark.slow
 def test_eval_gives_the_activities_optimiser_its_arguments(command, tmp_path, trained):
     moved = []
     for name, words in {"plain": (), "momentum": ("optim.activity_args={momentum: 0.9}",)}.items():
