@@ -17,7 +17,7 @@ from bpc_cli.core.ensembles import stack
 from bpc_cli.core.inference import Inference
 from bpc_cli.core.learning import Learning, TrainState, make_state
 from bpc_cli.core.models import Model, make_model
-from bpc_cli.core.optimisers import Optimiser, make_optimiser, scaled
+from bpc_cli.core.optimisers import Optimiser, clipped, make_optimiser, scaled
 from bpc_cli.core.training import Training
 from bpc_cli.data.augmentation import AUGMENTATIONS, Augmentation, Shift
 from bpc_cli.data.datasets import Dataset, labelled_examples
@@ -130,8 +130,9 @@ def build_training(config: TrainConfig, seed: int, n_iters: int) -> Training:
         optim.param_schedule,
         optim.param_schedule_args,
         n_steps=n_iters,
-        clip=optim.param_clip,
     )
+    if optim.param_clip is not None:
+        optimiser = clipped(optimiser, optim.param_clip)
     learning = Learning(
         learning_weights(algorithm, *_energy_weights(config)),
         optimiser,

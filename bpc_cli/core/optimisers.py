@@ -72,7 +72,6 @@ def make_optimiser(
     schedule_arguments: Mapping[str, Any] | None = None,
     *,
     n_steps: int | None = None,
-    clip: float | None = None,
 ) -> Optimiser:
     """Make an optimiser from names and plain numbers, checking that optax accepts them.
 
@@ -83,7 +82,6 @@ def make_optimiser(
         schedule: an entry of `schedule_names()`, or None for a constant rate.
         schedule_arguments: what else `optax.<schedule>` takes, by keyword.
         n_steps: a schedule's `decay_steps` or `transition_steps`, where these are not set.
-        clip: what the norm of all gradients together is brought down to first; None: nothing.
 
     Raises:
         ValueError: for an unknown name, or arguments that optax does not take.
@@ -99,7 +97,7 @@ def make_optimiser(
         for parameter in inspect.signature(getattr(optax, schedule)).parameters:
             if parameter in ("decay_steps", "transition_steps"):
                 extra.setdefault(parameter, n_steps)
-    plain = Optimiser(name, float(learning_rate), dict(arguments or {}), schedule, extra, clip)
+    plain = Optimiser(name, float(learning_rate), dict(arguments or {}), schedule, extra)
     traced = jax.tree.map(_as_array_if_real, plain)
     try:
         return _if_optax_accepts(traced)
@@ -112,6 +110,11 @@ def scaled(optimiser: Optimiser, factor: float) -> Optimiser:
     """Make an optimiser that multiplies gradients by a factor before anything else."""
     scale = jnp.asarray(factor, jnp.result_type(float))
     return dataclasses.replace(optimiser, scale=scale)
+
+
+def clipped(optimiser: Optimiser, norm: float) -> Optimiser:
+    """Make an optimiser that first brings the norm of all gradients together down to a number."""
+    return dataclasses.replace(optimiser, clip=jnp.asarray(norm, jnp.result_type(float)))
 
 
 def optimiser_names() -> list[str]:
