@@ -2,9 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,6 +14,7 @@ from bpc_cli.core.models import Model
 from bpc_cli.errors import UserError
 from bpc_cli.files import JsonObject
 from bpc_cli.options.check import check_saved_config
+from bpc_cli.options.declare import flatten_options
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.checkpoint import Checkpoint, open_checkpoint, restore
 
@@ -83,7 +82,7 @@ def load(
         data_set=str(header.get("data_set")),
         class_names=tuple(map(str, header["class_names"])),
         image_shape=_image_shape(checkpoint),
-        options=dict(_flatten(dataclasses.asdict(config))),
+        options=dict(flatten_options(dataclasses.asdict(config), TrainConfig)),
         versions=(
             {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
         ),
@@ -121,12 +120,3 @@ def _image_shape(checkpoint: Checkpoint) -> tuple[int, int, int]:
     if not all(type(length) is int and length > 0 for length in (height, width, channels)):
         raise ValueError("image_shape must be three lengths")
     return height, width, channels
-
-
-def _flatten(tree: JsonObject, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, dict) and not path.endswith(("_args", "augmentation")):
-            yield from _flatten(value, f"{path}.")
-        else:
-            yield path, value

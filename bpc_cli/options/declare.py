@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import MISSING
@@ -71,3 +72,16 @@ def renamed_options(schema: type) -> dict[str, str]:
         for path, field in option_fields(schema)
         if field.metadata["was"]
     }
+
+
+def flatten_options(
+    tree: Mapping[str, Any], schema: type, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """List a config's values by their dotted paths; an option that takes any keys stays whole."""
+    whole = {path for path, field in option_fields(schema) if field.metadata["takes_any_keys"]}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping) and path not in whole:
+            yield from flatten_options(value, schema, f"{path}.")
+        else:
+            yield path, value

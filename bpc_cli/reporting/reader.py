@@ -9,7 +9,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,7 +19,7 @@ from omegaconf import MISSING
 from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine, whole
 from bpc_cli.options.check import take_over_former_names
-from bpc_cli.options.declare import option_fields
+from bpc_cli.options.declare import flatten_options, option_fields
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.directory import CONFIG, LOCK, METRICS, SUMMARY
 
@@ -117,13 +117,14 @@ def _options_of(path: Path) -> dict[str, OptionValue]:
     knows today's alone.
     """
     saved = yaml.load(_text_of(path, CONFIG), Loader=_SAFE_LOADER)
-    if isinstance(saved, dict):
-        take_over_former_names(saved, TrainConfig)
-    options = dict(_flatten(saved))
+    if not isinstance(saved, dict):
+        raise ValueError(f"{CONFIG} is not a config")
+    take_over_former_names(saved, TrainConfig)
+    values = dict(flatten_options(saved, TrainConfig))
     for option, field in option_fields(TrainConfig):
         if field.metadata["before"] != MISSING:
-            options.setdefault(option, field.metadata["before"])
-    return options
+            values.setdefault(option, field.metadata["before"])
+    return {option: _option_value(value) for option, value in values.items()}
 
 
 def _lines_of(path: Path, first_seed: int) -> list[MetricsLine]:
@@ -194,21 +195,10 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, OptionValue]]:
-    if not isinstance(tree, dict):
-        raise ValueError(f"{CONFIG} is not a config")
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, dict) and not path.endswith("_args"):
-            yield from _flatten(value, f"{path}.")
-        elif isinstance(value, dict | list):
-            yield path, json.dumps(value, sort_keys=True, default=str)
-        else:
-            yield path, _option_value(value)
-
-
 def _option_value(value: object) -> OptionValue:
     """Make 1e-3 a number, which YAML 1.1 takes for text, and text of what is not an option's."""
+    if isinstance(value, dict | list):
+        return json.dumps(value, sort_keys=True, default=str)
     if value is None or isinstance(value, bool):
         return value
     try:
