@@ -4,9 +4,11 @@ import importlib
 import inspect
 import pkgutil
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from small_models import inference_of, learning_of, sgd, small_model, train_step
 
@@ -118,6 +120,71 @@ def test_weights_that_overflow_are_reported():
     training, state = setting(param_lr=1e38)
     *_, finite = train_chunk(chunk_of(training, np.zeros((4, 4), np.int32)), state)
     assert not bool(finite)
+
+
+RAW = {
+    "sgd": (optax.sgd, {"momentum": 0.5}),
+    "adam": (optax.adam, {}),
+    "adamw": (optax.adamw, {"weight_decay": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("injected", [False, True])
+def test_any_optax_optimiser_trains_as_the_one_of_its_name(name, injected):
+    make, arguments = RAW[name]
+    raw = optax.inject_hyperparams(make)(0.01, **arguments) if injected else make(0.01, **arguments)
+    rows = np.random.default_rng(1).integers(0, 20, (3, 4)).astype(np.int32)
+    weights = []
+    for optimiser in (raw, make_optimiser(name, 0.01, arguments)):
+        model = small_model(0, (4, 5, 9), "tanh", SCALE)
+        inference = inference_of((1.0, 1.0), optimiser, 2)
+        learning = learning_of((1.0, 1.0), optimiser)
+        training = Training(inference, learning, (), jax.random.PRNGKey(0))
+        before = jax.device_get(jax.tree.leaves(model))
+        state, *_ = train_chunk(chunk_of(training, rows), make_state(model, learning))
+        weights.append(jax.tree.leaves(state.model))
+    for first, raw_one, ours in zip(before, *weights, strict=True):
+        np.testing.assert_allclose(raw_one, ours, rtol=1e-4, atol=1e-6)
+        assert 0 < float(jnp.abs(ours - first).max()) < 0.1
+
+
+def test_injected_hyperparameters_are_traced():
+    """Their numbers are in the optimiser's state, which can be changed between steps."""
+    model = small_model(0, (4, 5, 9), "tanh", SCALE)
+    inference = inference_of((1.0, 1.0), sgd(0.1), 1)
+    learning = learning_of((1.0, 1.0), optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    state = make_state(model, learning)
+    still = eqx.tree_at(
+        lambda s: s.generator_optimiser_state.hyperparams["learning_rate"], state, jnp.zeros(())
+    )
+    images, labels = small_data()
+    batch = Batch(jax.nn.one_hot(labels, 4), model.to_states(images))
+    after, _ = train_step(still, batch, inference, learning)
+    np.testing.assert_array_equal(after.model.generator[0].weight, model.generator[0].weight)
+    assert not np.array_equal(after.model.amortiser[0].weight, model.amortiser[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("label", "image", "message"),
+    [
+        (
+            np.zeros(4, np.int32),
+            np.zeros((4, 9)),
+            r"label must be of shape \(batch, 4\), not \(4,\)",
+        ),
+        (np.zeros((2, 4), np.int32), np.zeros((2, 9)), "label must be of real numbers, not int32"),
+        (np.zeros((2, 3)), np.zeros((2, 9)), r"label must be of shape \(batch, 4\), not \(2, 3\)"),
+        (np.zeros((1, 4)), np.zeros(9), r"image must be of shape \(batch, 9\), not \(9,\)"),
+        (np.zeros((2, 4)), np.zeros((2, 3, 3)), r"image must be of shape \(batch, 9\), not"),
+        (np.zeros((2, 4)), np.zeros((2, 9), np.uint8), "image must be of real numbers, not uint8"),
+        (np.zeros((2, 4)), np.zeros((3, 9)), "2 labels do not fit 3 images"),
+    ],
+)
+def test_a_batch_that_the_model_cannot_be_clamped_to_is_rejected(label, image, message):
+    training, state = setting()
+    with pytest.raises(ValueError, match=message):
+        train_step(state, Batch(label, image), training.inference, training.learning)
 
 
 def test_learning_lowers_both_losses():

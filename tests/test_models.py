@@ -1,13 +1,18 @@
 """Models and layers: order, shapes, refusals, and what a loaded model is asked in a notebook."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_models import small_model
+from small_models import inference_of, sgd, small_model
 
 from bpc_cli.core.architectures import Mlp
+from bpc_cli.core.clamping import Clamping
+from bpc_cli.core.energy import EnergyWeights, energy
+from bpc_cli.core.inference import infer
 from bpc_cli.core.layers import Residual, activation, make_dense
 from bpc_cli.core.models import Model, make_model
 from bpc_cli.data.pixels import PixelScale, denormalise, normalise, to_unit_pixels
@@ -99,9 +104,32 @@ def test_activations_keep_shape_and_are_finite(name):
     assert bool(jnp.isfinite(activated).all())
 
 
-def test_any_function_is_an_activation():
-    model = small_model(0, SIZES, jnp.sin)
-    assert model.generator[1].activation is jnp.sin
+@pytest.mark.parametrize(
+    "function",
+    [jnp.sin, jax.jit(jnp.sin), lambda x: jnp.sin(x), functools.partial(jnp.multiply, 2.0)],
+)
+def test_whatever_can_be_called_is_an_activation(function):
+    model = small_model(0, SIZES, function)
+    image = jnp.linspace(-1, 1, 7)
+    hidden = model.amortiser[2](image)
+    expected = model.amortiser[1].weight @ function(hidden)
+    np.testing.assert_allclose(eqx.filter_jit(model.feed_up)(image)[1], expected, rtol=1e-5)
+
+
+def test_an_activation_that_cannot_be_compiled_in_is_rejected():
+    with pytest.raises(ValueError, match="an activation must be hashable: wrap PReLU in a"):
+        activation(eqx.nn.PReLU())
+
+
+def test_many_samples_where_one_is_wanted_are_rejected():
+    model = small_model(0, SIZES, "relu")
+    states = [jnp.zeros((2, size)) for size in SIZES]
+    with pytest.raises(ValueError, match=r"of shape \(7,\) is wanted, not \(2, 7\): jax.vmap"):
+        model.feed_up(states[-1])
+    with pytest.raises(ValueError, match="states of one sample are wanted"):
+        energy(model, states, EnergyWeights())
+    with pytest.raises(ValueError, match=r"image must be of shape \(7\), not \(2, 7\)"):
+        infer(model, Clamping(jnp.zeros(3), states[-1]), inference_of((1.0, 1.0), sgd(0.1), 1))
 
 
 def test_the_config_offers_exactly_the_activations_that_there_are():

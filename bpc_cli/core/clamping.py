@@ -11,7 +11,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from bpc_cli.core.models import Model
 
@@ -52,6 +52,37 @@ class Clamping(NamedTuple):
         if self.image_known is not None and free.image is not None:
             image = jnp.where(self.image_known, image, free.image)
         return States(label, free.activities, image)
+
+
+def check_ends(model: Model, label: ArrayLike, image: ArrayLike, *, of_batch: bool = False) -> None:
+    """Check that labels and images are what a model's ends can be clamped to.
+
+    Args:
+        model: the model.
+        label: one sample's, or a batch's.
+        image: likewise, in network units.
+        of_batch: whether both have a leading axis of samples.
+
+    Raises:
+        ValueError: saying which is not, and how to make one that is.
+    """
+    shapes = model.state_shapes
+    hints = (
+        "jax.nn.one_hot(labels, model.n_classes) makes such of class numbers",
+        "model.to_states(images) makes such of images, with their leading axis",
+    )
+    leading = ("batch",) if of_batch else ()
+    for name, end, shape, hint in zip(
+        ("label", "image"), (label, image), (shapes[0], shapes[-1]), hints, strict=True
+    ):
+        found = jnp.shape(end)
+        if len(found) != len(leading) + len(shape) or found[len(leading) :] != shape:
+            wanted = ", ".join(map(str, (*leading, *shape)))
+            raise ValueError(f"{name} must be of shape ({wanted}), not {found}: {hint}")
+        if not jnp.issubdtype(jnp.result_type(end), jnp.floating):
+            raise ValueError(f"{name} must be of real numbers, not {jnp.result_type(end)}: {hint}")
+    if of_batch and len(label) != len(image):
+        raise ValueError(f"{len(label)} labels do not fit {len(image)} images")
 
 
 def clamp_images(model: Model, images: Float[Array, "images *image"]) -> Clamping:

@@ -50,7 +50,15 @@ def energy_terms(
     Returns:
         The generator's terms (z_0, …, image) and the amortiser's (label, z_0, …); 0 in a
         direction that is left out.
+
+    Raises:
+        ValueError: if the states are not of the model's shapes.
     """
+    if [state.shape for state in states] != model.state_shapes:
+        raise ValueError(
+            f"states of one sample are wanted, of shapes {model.state_shapes}, not "
+            f"{[state.shape for state in states]}: jax.vmap makes a batch of a sample"
+        )
     forward = backward = jnp.zeros(model.depth, states[-1].dtype)
     if weights.forward is not None:
         terms = [half_square_norm(error) for error in generator_errors(model, states)]

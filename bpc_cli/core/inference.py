@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree
 
-from bpc_cli.core.clamping import Clamping, States
+from bpc_cli.core.clamping import Clamping, States, check_ends
 from bpc_cli.core.energy import EnergyWeights, energy, half_square_norm
 from bpc_cli.core.models import Model
-from bpc_cli.core.optimisers import Optimiser
+from bpc_cli.core.optimisers import AnyOptimiser, check_optimiser, descend
 from bpc_cli.options.names import INITS
 
 Free = TypeVar("Free", bound=PyTree)
@@ -23,7 +23,8 @@ class Inference(eqx.Module):
 
     Attributes:
         weights: the energy weights of the directions whose errors activities relax on.
-        optimiser: makes the steps, from a fresh state for every sample.
+        optimiser: makes the steps, from a fresh state for every sample: any of optax, or one of
+            `make_optimiser`, whose numbers are traced.
         n_steps: gradient steps; with a tolerance, the most.
         init: what activities are initialised by, one of `names.INITS`.
         tolerance: relaxing ends when the root mean square of a sample's gradient is below this;
@@ -33,13 +34,14 @@ class Inference(eqx.Module):
     """
 
     weights: EnergyWeights
-    optimiser: Optimiser
+    optimiser: AnyOptimiser
     n_steps: int = eqx.field(static=True)
     init: str = eqx.field(static=True, default="amortised")
     tolerance: Float[Array, ""] | None = None
     label_precision: Float[Array, ""] | None = None
 
     def __check_init__(self):
+        check_optimiser(self.optimiser)
         if self.init not in INITS:
             raise ValueError(f"unknown init '{self.init}'; known: {', '.join(INITS)}")
 
@@ -101,8 +103,10 @@ def infer(
             and at the end.
 
     Raises:
-        ValueError: if activities are to be noise and there is no key.
+        ValueError: if activities are to be noise and there is no key, or what is clamped is not of
+            the model's shapes.
     """
+    check_ends(model, clamping.label, clamping.image)
     initial = initialise(model, clamping, inference.init, key)
     relaxation = relax(
         initial,
@@ -123,6 +127,7 @@ def infer_each(
     observe: Callable[[States, States], PyTree] | None = None,
 ) -> Inferred:
     """Infer each sample of a batch, on its own, as `infer` does one."""
+    check_ends(model, clampings.label, clampings.image, of_batch=True)
     if key is None:
         return jax.vmap(lambda each: infer(model, each, inference, None, observe))(clampings)
     keys = jax.random.split(key, len(clampings.image))
@@ -190,7 +195,7 @@ def init_activities(
 def relax(
     free: Free,
     energy: Callable[[Free], Float[Array, ""]],
-    optimiser: Optimiser,
+    optimiser: AnyOptimiser,
     n_steps: int,
     tolerance: float | Float[Array, ""] | None = None,
     observe: Callable[[Free, Free], PyTree] | None = None,
@@ -222,7 +227,7 @@ def relax(
         n_done, is_still, free, state, seen = carry
         gradient, now = look(free)
         seen = jax.tree.map(lambda rows, row: rows.at[n_done].set(row), seen, now)
-        moved, moved_state = optimiser.update(gradient, state, free)
+        moved, moved_state = descend(optimiser, gradient, state, free)
         if tolerance is None:
             return n_done + 1, is_still, moved, moved_state, seen
         is_still = root_mean_square(gradient) < tolerance

@@ -16,12 +16,19 @@ Activation = Callable[[Array], Array]
 
 
 def activation(function: str | Activation) -> Activation:
-    """Look up an activation function by its name; a function is taken as it is.
+    """Look up an activation function by its name; whatever can be called is taken as it is.
 
     Raises:
-        ValueError: if the name is not one of `options.names.ACTIVATIONS`.
+        ValueError: if the name is not one of `options.names.ACTIVATIONS`, or what is given cannot
+            be hashed, as a compiled program's constants must be.
     """
     if not isinstance(function, str):
+        try:
+            hash(function)
+        except TypeError as error:
+            raise ValueError(
+                f"an activation must be hashable: wrap {type(function).__name__} in a function"
+            ) from error
         return function
     if function not in ACTIVATIONS:
         raise ValueError(f"unknown act_fn '{function}'; known: {', '.join(ACTIVATIONS)}")
@@ -68,6 +75,11 @@ class Dense(Layer):
             raise ValueError(f"a weight of shape {self.weight.shape} must have shape {wanted}")
 
     def __call__(self, state: Float[Array, "*source"]) -> Float[Array, "*target"]:
+        if state.shape != self.in_shape:
+            raise ValueError(
+                f"a state of shape {self.in_shape} is wanted, not {state.shape}: jax.vmap applies "
+                "functions of one sample to many"
+            )
         product = self.activation(state).ravel() @ self.weight.T
         if self.scale != 1.0:
             product = product * self.scale

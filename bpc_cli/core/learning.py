@@ -11,7 +11,7 @@ from bpc_cli.core.clamping import Clamping
 from bpc_cli.core.energy import EnergyWeights, energy_terms, label_term, output_terms
 from bpc_cli.core.inference import Inference, Inferred, infer_each
 from bpc_cli.core.models import Layers, Model
-from bpc_cli.core.optimisers import Optimiser
+from bpc_cli.core.optimisers import AnyOptimiser, check_optimiser, descend
 
 
 class Learning(eqx.Module):
@@ -19,13 +19,17 @@ class Learning(eqx.Module):
 
     Attributes:
         weights: the energy weights of the directions that learn; one of None does not.
-        optimiser: updates each direction's layers, with a state of its own for each.
+        optimiser: updates each direction's layers, with a state of its own for each: any of optax,
+            or one of `make_optimiser`, whose numbers are traced.
         by_backpropagation: whether a direction learns end to end from its own output's error.
     """
 
     weights: EnergyWeights
-    optimiser: Optimiser
+    optimiser: AnyOptimiser
     by_backpropagation: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self):
+        check_optimiser(self.optimiser)
 
 
 class TrainState(eqx.Module):
@@ -106,6 +110,9 @@ def train_step(
         inference: how activities are initialised and relaxed.
         learning: how weights learn.
         key: fixes the noise that activities are initialised by.
+
+    Raises:
+        ValueError: if labels or images are not of the model's shapes, or are not real numbers.
     """
     clampings = Clamping(batch.label, batch.image, batch.label_known)
     inferred = infer_each(state.model, clampings, inference, key)
@@ -165,7 +172,7 @@ def _learn(state: TrainState, gradients: Model, learning: Learning) -> TrainStat
         if weight is None:  # weight decay would change it too
             return layers, optimiser_state
         weights, static = eqx.partition(layers, eqx.is_array)
-        weights, optimiser_state = learning.optimiser.update(gradient, optimiser_state, weights)
+        weights, optimiser_state = descend(learning.optimiser, gradient, optimiser_state, weights)
         return eqx.combine(weights, static), optimiser_state
 
     model = state.model

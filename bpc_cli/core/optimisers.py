@@ -1,7 +1,9 @@
-"""Optax optimisers and schedules by name, with their real-valued arguments traced.
+"""Optimisers: optax's own, or one by name whose real-valued arguments are traced.
 
-An `Optimiser` is data: it can be an argument of a compiled function, which builds the optax
-transformation inside. Two runs that differ only in learning rates then share one compilation.
+Whatever takes an optimiser takes any `optax.GradientTransformation` as it is. Its numbers are
+compiled in, unless `optax.inject_hyperparams` keeps them in its state. An `Optimiser` is the same
+as data: it can be an argument of a compiled function, which builds the optax transformation
+inside. Two runs that differ only in learning rates then share one compilation.
 """
 
 import dataclasses
@@ -21,6 +23,8 @@ _NEEDS_LOSS_VALUE = {"lbfgs"}
 
 class Optimiser(eqx.Module):
     """An optax optimiser, its learning rate or schedule, and its other arguments.
+
+    It has an `optax.GradientTransformation`'s two methods.
 
     Attributes:
         name: an entry of `optimiser_names()`.
@@ -47,9 +51,12 @@ class Optimiser(eqx.Module):
     def update(
         self, gradients: PyTree[Array], state: optax.OptState, params: PyTree[Array]
     ) -> tuple[PyTree[Array], optax.OptState]:
-        """Apply one optimiser step: return the new parameters and the new state."""
-        updates, state = self._transformation().update(gradients, state, params)
-        return optax.apply_updates(params, updates), state
+        """Turn gradients into updates, which `optax.apply_updates` adds to the parameters.
+
+        Returns:
+            The updates and the new state.
+        """
+        return self._transformation().update(gradients, state, params)
 
     def _transformation(self) -> optax.GradientTransformation:
         rate = self.learning_rate
@@ -62,6 +69,33 @@ class Optimiser(eqx.Module):
         if self.scale is not None:
             optimiser = optax.chain(optax.scale(self.scale), optimiser)
         return optimiser
+
+
+AnyOptimiser = Optimiser | optax.GradientTransformation
+
+
+def check_optimiser(optimiser: Any) -> None:
+    """Check that something is an optimiser.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not all(callable(getattr(optimiser, method, None)) for method in ("init", "update")):
+        raise ValueError(
+            f"an optimiser must be an optax.GradientTransformation, such as optax.adam(1e-3), or "
+            f"one of make_optimiser, not {optimiser!r}"
+        )
+
+
+def descend(
+    optimiser: AnyOptimiser,
+    gradients: PyTree[Array],
+    state: optax.OptState,
+    params: PyTree[Array],
+) -> tuple[PyTree[Array], optax.OptState]:
+    """Take one step of an optimiser: return the new parameters and the new state."""
+    updates, state = optimiser.update(gradients, state, params)
+    return optax.apply_updates(params, updates), state
 
 
 def make_optimiser(
@@ -152,7 +186,7 @@ def _as_array_if_real(value: Any) -> Any:
 def _if_optax_accepts(optimiser: Optimiser) -> Optimiser:
     def one_update(optimiser: Optimiser):
         params = {"w": jnp.zeros((2, 2))}
-        return optimiser.update(params, optimiser.init(params), params)
+        return descend(optimiser, params, optimiser.init(params), params)
 
     try:
         eqx.filter_eval_shape(one_update, optimiser)
