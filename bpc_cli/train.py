@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.jobs import Failure, Job, save_composed_config
 from bpc_cli.errors import UserError
+from bpc_cli.options.combinations import list_advice
 from bpc_cli.options.schema import TrainConfig
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
@@ -95,7 +96,7 @@ def open_run(job: Job, n_together: int) -> "Run | None":
         start = find_start(directory, other, list_changes(config))
         dataset = load_dataset(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
         plan = build_plan(config, shortened(dataset, data.n_train, data.n_validation))
-        warnings = check_start(start, plan)
+        warnings = [*check_start(start, plan), *list_advice(config)]
         if start.iteration == plan.schedule.n_iters and is_finished(directory):
             print(f"{os.path.relpath(directory)} holds this run, finished: nothing to do")
             return None

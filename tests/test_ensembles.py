@@ -56,8 +56,8 @@ def test_each_member_is_a_run_of_its_own(depth, masked, float64):
     data, n_steps = examples(), np.int32(N_STEPS)
     trainings, states = (stack(trees) for trees in zip(*settings, strict=True))
     together = data._replace(label_known=stack(known) if masked else None)
-    states, metrics, finite = train_ensemble(Chunk(together, indices, n_steps, trainings), states)
-    assert finite.tolist() == [True] * 3
+    states, metrics, end = train_ensemble(Chunk(together, indices, n_steps, trainings), states)
+    assert end.weights_are_finite.tolist() == [True] * 3
     for k, (training, state) in enumerate(settings):
         own = data._replace(label_known=known[k])
         alone, own_metrics, _ = train_chunk(Chunk(own, indices[k], n_steps, training), state)

@@ -54,8 +54,8 @@ def test_a_chunk_is_its_steps_one_after_another(depth):
         batch = Batch(jax.nn.one_hot(labels[index], 4), state.model.to_states(images[index]))
         stepped, metrics = train_step(stepped, batch, training.inference, training.learning)
         losses.append([float(metrics.gen_loss), float(metrics.amort_loss)])
-    chunked, metrics, finite = train_chunk(chunk_of(training, indices), state)
-    assert bool(finite)
+    chunked, metrics, end = train_chunk(chunk_of(training, indices), state)
+    assert bool(end.weights_are_finite)
     chunk_losses = np.stack([metrics.gen_loss, metrics.amort_loss], axis=1)
     np.testing.assert_allclose(chunk_losses, losses, rtol=1e-4)
     for a, b in zip(jax.tree.leaves(chunked), jax.tree.leaves(stepped), strict=True):
@@ -118,8 +118,8 @@ def test_sweeping_weights_rates_and_seeds_compiles_once():
 
 def test_weights_that_overflow_are_reported():
     training, state = setting(param_lr=1e38)
-    *_, finite = train_chunk(chunk_of(training, np.zeros((4, 4), np.int32)), state)
-    assert not bool(finite)
+    *_, end = train_chunk(chunk_of(training, np.zeros((4, 4), np.int32)), state)
+    assert not bool(end.weights_are_finite)
 
 
 RAW = {

@@ -146,10 +146,10 @@ def test_the_published_example_on_mnist(weight, suffix, mnist_archives):
     training, state = example_training(weight), example_state()
     gen_loss, amort_loss, accuracies = [], [], []
     for indices in np.split(figures["batch_indices"].astype(np.int32), 6):
-        state, metrics, finite = train_chunk(
+        state, metrics, end = train_chunk(
             Chunk(Examples(images, labels), indices, np.int32(len(indices)), training), state
         )
-        assert finite
+        assert end.weights_are_finite
         gen_loss.append(metrics.gen_loss)
         amort_loss.append(metrics.amort_loss)
         predicted = predict_classes(state.model, jnp.asarray(data["test_images"]))

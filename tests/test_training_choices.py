@@ -131,13 +131,19 @@ def test_mupc_keeps_activities_at_any_width_and_depth():
 @pytest.mark.parametrize("algorithm", ["bpc", "hpc", "discpc"])
 def test_depth_32_trains_under_mupc(algorithm, bpc_train, tmp_path):
     code, out, err, _ = bpc_train(
-        *("data=digits", "model.depth=32", "model.width=64", "model.parameterisation=mupc"),
-        *("n_train_iters=150", "test_every=150", "optim.param_lr=0.03", "batch_size=128"),
-        *("inference.reduction=sum", "optim.activity_lr=0.1", "forward_energy_weight=1e-3"),
+        *("experiment=mupc_depth32", "data=digits", "n_train_iters=150", "test_every=150"),
         *(f"algorithm={algorithm}", f"hydra.run.dir={tmp_path}/run"),
     )
-    assert (code, err) == (0, "")
+    assert (code, err, "WARNING" in out) == (0, "", False)
     assert float(out.split("test accuracy ")[1].split(" %")[0]) > 80
+
+
+def test_mupc_says_what_it_needs(bpc_train, tmp_path):
+    settings = ("data=digits", "model.width=16", "model.parameterisation=mupc", "n_train_iters=1")
+    _, out, err, _ = bpc_train(*settings, f"hydra.run.dir={tmp_path}/a")
+    assert "hardly learns at optim.param_lr=0.001" in out + err
+    _, out, err, _ = bpc_train(*settings, "optim.param_lr=0.03", f"hydra.run.dir={tmp_path}/b")
+    assert "hardly learns" not in out + err
 
 
 def train_on(model, training, examples, indices):

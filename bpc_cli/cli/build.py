@@ -59,6 +59,8 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
         title=f"forward_energy_weight={config.forward_energy_weight:g}",
         save_samples=config.save_samples,
         ends_sweep=config.on_divergence == "stop",
+        on_instability=config.on_instability,
+        chance=100 / dataset.n_classes if _learns_to_classify(config) else None,
         options=dataclasses.asdict(config),
     )
 
@@ -207,6 +209,11 @@ def list_changes(config: TrainConfig) -> Callable[[object, Path], list[str]]:
         return changed_options(check_saved_config(saved, path), config)
 
     return changes_since
+
+
+def _learns_to_classify(config: TrainConfig) -> bool:
+    learns = ALGORITHMS[config.algorithm.name].amortiser_learns
+    return learns and config.backward_energy_weight > 0 and config.data.label_fraction > 0
 
 
 def _energy_weights(config: TrainConfig) -> tuple[Float[Array, "*depth"], Float[Array, "*depth"]]:

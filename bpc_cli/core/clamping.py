@@ -11,7 +11,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from bpc_cli.core.models import Model
 
@@ -54,7 +54,7 @@ class Clamping(NamedTuple):
         return States(label, free.activities, image)
 
 
-def check_ends(model: Model, label: ArrayLike, image: ArrayLike, *, of_batch: bool = False) -> None:
+def check_ends(model: Model, label: Array, image: Array, *, of_batch: bool = False) -> None:
     """Check that labels and images are what a model's ends can be clamped to.
 
     Args:

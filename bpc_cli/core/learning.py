@@ -13,6 +13,8 @@ from bpc_cli.core.inference import Inference, Inferred, infer_each
 from bpc_cli.core.models import Layers, Model
 from bpc_cli.core.optimisers import AnyOptimiser, check_optimiser, descend
 
+_ROUNDING = 1.001  # from one energy to another, with room for rounding
+
 
 class Learning(eqx.Module):
     """How a model's weights learn.
@@ -57,6 +59,18 @@ class Batch(NamedTuple):
     generated: Float[Array, "batch *image"] | None = None
 
 
+class Observed(NamedTuple):
+    """What a training step came by.
+
+    Attributes:
+        activities: the batch's relaxed activities.
+        gradients: what the model learns from; None where it has no weights.
+    """
+
+    activities: list[Float[Array, "batch ..."]]
+    gradients: Model
+
+
 class StepMetrics(eqx.Module):
     """What one training step reports, means over the batch, before the weights change.
 
@@ -69,6 +83,7 @@ class StepMetrics(eqx.Module):
         generator_energy: the energy that the generator learns from, α_f included.
         amortiser_energy: the energy that the amortiser learns from, α_b included.
         inference_steps: how many steps activities took.
+        climbing_fraction: the fraction of samples whose energy inference raised.
 
     The losses compare with the labels of all images, known to inference or not.
     """
@@ -80,6 +95,7 @@ class StepMetrics(eqx.Module):
     generator_energy: Float[Array, "*steps"]
     amortiser_energy: Float[Array, "*steps"]
     inference_steps: Float[Array, "*steps"]
+    climbing_fraction: Float[Array, "*steps"]
 
 
 def make_state(model: Model, learning: Learning) -> TrainState:
@@ -114,6 +130,18 @@ def train_step(
     Raises:
         ValueError: if labels or images are not of the model's shapes, or are not real numbers.
     """
+    state, metrics, _ = observed_train_step(state, batch, inference, learning, key)
+    return state, metrics
+
+
+def observed_train_step(
+    state: TrainState,
+    batch: Batch,
+    inference: Inference,
+    learning: Learning,
+    key: PRNGKeyArray | None = None,
+) -> tuple[TrainState, StepMetrics, Observed]:
+    """Take one training step as `train_step` does, and return what it came by as well."""
     clampings = Clamping(batch.label, batch.image, batch.label_known)
     inferred = infer_each(state.model, clampings, inference, key)
 
@@ -126,6 +154,7 @@ def train_step(
     )
     gen_loss, amort_loss = _losses(state.model, batch)
     energies = jnp.mean(inferred.relaxation.energies, axis=0)
+    first, last = inferred.relaxation.energies[:, 0], inferred.relaxation.energies[:, -1]
     metrics = StepMetrics(
         gen_loss=gen_loss,
         amort_loss=amort_loss,
@@ -134,8 +163,10 @@ def train_step(
         generator_energy=forward,
         amortiser_energy=backward,
         inference_steps=jnp.mean(inferred.relaxation.n_steps.astype(batch.image.dtype)),
+        climbing_fraction=jnp.mean((last > _ROUNDING * first).astype(batch.image.dtype)),
     )
-    return _learn(state, gradients, learning), metrics
+    observed = Observed(inferred.states.activities, gradients)
+    return _learn(state, gradients, learning), metrics, observed
 
 
 def _learnt_terms(

@@ -9,8 +9,15 @@ from jaxtyping import Array, Bool, Integer, PRNGKeyArray, UInt8
 
 from bpc_cli.core.ensembles import over_ensemble
 from bpc_cli.core.inference import Inference
-from bpc_cli.core.learning import Batch, Learning, StepMetrics, TrainState, train_step
+from bpc_cli.core.learning import (
+    Batch,
+    Learning,
+    StepMetrics,
+    TrainState,
+    observed_train_step,
+)
 from bpc_cli.core.models import Model
+from bpc_cli.core.vitals import Vitals, measure_vitals
 from bpc_cli.data.augmentation import Augmentation, augment
 from bpc_cli.data.pixels import to_unit_pixels
 
@@ -62,24 +69,34 @@ class Chunk(NamedTuple):
     training: Training
 
 
+class ChunkEnd(NamedTuple):
+    """What is looked at after a chunk's last step alone.
+
+    Attributes:
+        weights_are_finite: whether all weights are finite.
+        vitals: how large weights, gradients and activities are.
+    """
+
+    weights_are_finite: Bool[Array, "*members"]
+    vitals: Vitals
+
+
 @eqx.filter_jit(donate="all-except-first")
-def train_chunk(chunk: Chunk, state: TrainState) -> tuple[TrainState, StepMetrics, Bool[Array, ""]]:
+def train_chunk(chunk: Chunk, state: TrainState) -> tuple[TrainState, StepMetrics, ChunkEnd]:
     """Run one compiled chunk of training steps; `state` is donated, so it cannot be used again.
 
     How many of the rows of indices are trained on is an argument, so chunks of all lengths are one
     program, and a step's bits do not depend on where chunks are cut.
 
     Returns:
-        The state after it, the metrics stacked over steps (0 where no step was taken), and whether
-        all weights are finite.
+        The state after it, the metrics stacked over steps (0 where no step was taken), and what
+        is looked at after the last step.
     """
     return _take_steps(chunk, state)
 
 
 @eqx.filter_jit(donate="all-except-first")
-def train_ensemble(
-    chunk: Chunk, states: TrainState
-) -> tuple[TrainState, StepMetrics, Bool[Array, " members"]]:
+def train_ensemble(chunk: Chunk, states: TrainState) -> tuple[TrainState, StepMetrics, ChunkEnd]:
     """Run one compiled chunk of several models' training steps at once, as `train_chunk` one's.
 
     Each member has its own state, rows of indices, labels that are known and training, stacked
@@ -95,26 +112,36 @@ def train_ensemble(
     return over_ensemble(train_member, own)
 
 
-def _take_steps(chunk: Chunk, state: TrainState) -> tuple[TrainState, StepMetrics, Bool[Array, ""]]:
+def _take_steps(chunk: Chunk, state: TrainState) -> tuple[TrainState, StepMetrics, ChunkEnd]:
     training, indices = chunk.training, chunk.indices
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def step(i: Array, carry: Any) -> Any:
-        arrays, metrics = carry
+        arrays, metrics, vitals = carry
         state = eqx.combine(arrays, static)
         index = indices[i]
         key = jax.random.fold_in(jax.random.fold_in(training.key, index[0]), index[-1])
         batch = _prepare(state.model, chunk.examples, index, training.augmentations, key)
-        state, measured = train_step(state, batch, training.inference, training.learning, key)
+        state, measured, observed = observed_train_step(
+            state, batch, training.inference, training.learning, key
+        )
         metrics = jax.tree.map(lambda column, value: column.at[i].set(value), metrics, measured)
-        return eqx.filter(state, eqx.is_array), metrics
+        vitals = jax.lax.cond(  # a pass over all weights is not free: once a chunk
+            i + 1 == chunk.n_steps,
+            lambda: measure_vitals(state.model, observed.gradients, observed.activities),
+            lambda: vitals,
+        )
+        return eqx.filter(state, eqx.is_array), metrics, vitals
 
     empty = jnp.zeros(len(indices), jnp.result_type(float))
     metrics = StepMetrics(**dict.fromkeys(StepMetrics.__annotations__, empty))
-    arrays, metrics = jax.lax.fori_loop(0, chunk.n_steps, step, (arrays, metrics))
+    by_layer = jnp.zeros(state.model.depth, jnp.result_type(float))
+    vitals = Vitals(*[by_layer] * 4, activities=by_layer[1:])
+    carry = arrays, metrics, vitals
+    arrays, metrics, vitals = jax.lax.fori_loop(0, chunk.n_steps, step, carry)
     weights = jax.tree.leaves(arrays.model)
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in weights]).all()
-    return eqx.combine(arrays, static), metrics, finite
+    return eqx.combine(arrays, static), metrics, ChunkEnd(finite, vitals)
 
 
 def _prepare(

@@ -163,6 +163,7 @@ METRICS: dict[str, Metric] = {
         Metric("generator_energy", "energy that the generator learns from", "per sample", 4),
         Metric("amortiser_energy", "energy that the amortiser learns from", "per sample", 4),
         Metric("inference_steps", "inference steps", "", 1),
+        Metric("climbing_fraction", "samples whose energy inference raises", "fraction", 4),
         Metric(
             "test_accuracy",
             "test accuracy",

@@ -22,6 +22,19 @@ def check_combinations(config: TrainConfig) -> None:
     _check_labels(config)
 
 
+def list_advice(config: TrainConfig) -> list[str]:
+    """List in a line each what options that are accepted most likely lack."""
+    advice = []
+    model, optim = config.model, config.optim
+    if model.parameterisation == "mupc" and optim.param == "adam" and optim.param_lr < 0.01:
+        advice.append(
+            f"model.parameterisation=mupc hardly learns at optim.param_lr={optim.param_lr:g}: its "
+            "weights are of size 1; experiment=mupc_depth32 has optim.param_lr=0.03, "
+            "inference.reduction=sum and optim.activity_lr=0.1"
+        )
+    return advice
+
+
 def checkpoint_distance(config: TrainConfig) -> tuple[int | None, float]:
     """Resolve `checkpoint_every` to a number of iterations, or of seconds.
 

@@ -60,9 +60,7 @@ class OptimConfig:
     activity_schedule: str | None = option(
         "optax schedule of activity_lr over inference steps, by name; null: constant"
     )
-    activity_schedule_args: dict[str, Any] = option(
-        "the schedule's other arguments", takes_any_keys=True
-    )
+    activity_schedule_args: dict[str, Any] = option("its other arguments", takes_any_keys=True)
     param_lr: float = option(
         "learning rate of the weights of each direction", "per step", at_least=0, traced=True
     )
@@ -76,9 +74,7 @@ class OptimConfig:
     param_schedule: str | None = option(
         "optax schedule of param_lr over iterations, by name; null: constant"
     )
-    param_schedule_args: dict[str, Any] = option(
-        "the schedule's other arguments", takes_any_keys=True
-    )
+    param_schedule_args: dict[str, Any] = option("its other arguments", takes_any_keys=True)
 
 
 @dataclasses.dataclass
@@ -280,6 +276,12 @@ class TrainConfig:
         choices=names.ON_DIVERGENCE,
         may_change=True,
         before="continue_sweep",
+    )
+    on_instability: str = option(
+        "what a sign that training runs away or learns nothing does: a warning, or end this run",
+        choices=names.ON_INSTABILITY,
+        may_change=True,
+        before="warn",
     )
     forward_energy_weight: float = option(
         "alpha_f, the weight of the generator's prediction errors", at_least=0, traced=True

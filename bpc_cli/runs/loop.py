@@ -14,16 +14,17 @@ from tqdm import tqdm
 
 from bpc_cli.core.ensembles import join, static_of, take
 from bpc_cli.core.learning import StepMetrics, TrainState
-from bpc_cli.core.training import Chunk, Examples, Training, train_ensemble
+from bpc_cli.core.training import Chunk, ChunkEnd, Examples, Training, train_ensemble
 from bpc_cli.data.datasets import Dataset, batch_indices
 from bpc_cli.errors import UserError
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
 from bpc_cli.evaluation.metrics import NetworkTest, class_means
+from bpc_cli.runs.endings import SweepEndedError
 from bpc_cli.runs.plan import Plan
-from bpc_cli.runs.recorder import ChunkMetrics, Recorder, SweepEndedError
+from bpc_cli.runs.recorder import ChunkMetrics, Recorder
 from bpc_cli.runs.signals import StopRequest, deferred_signals
 
-Steps = tuple[TrainState, StepMetrics, Bool[np.ndarray, " members"]]
+Steps = tuple[TrainState, StepMetrics, ChunkEnd]
 
 
 class Ensemble(eqx.Module):
@@ -121,13 +122,13 @@ def train_together(runs: Sequence[Run]) -> None:
             iteration = schedule.next_stop(iteration, seconds_per_step)
             before = clock.seconds["train"]
             with counted_as("train", runs):
-                states, metrics, finite = take_steps(first, iteration, states)
+                states, metrics, end = take_steps(first, iteration, states)
             seconds_per_step = (clock.seconds["train"] - before) / (iteration - first + 1)
             tests = None
             if schedule.is_test_point(iteration):
                 with counted_as("evaluate", runs):
                     tests = test_models(states)
-            chunk = ChunkMetrics(first, iteration, metrics, finite)
+            chunk = ChunkMetrics(first, iteration, metrics, end)
             record_chunk(runs, chunk, tests, states, stop_request)
             progress.update(iteration - first + 1)
             stop_request.handle()
@@ -156,10 +157,10 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
                 seed, first, last, len(dataset.train_images), batch_size
             )
         rows_of_steps, n_steps = jax.device_put((indices, np.int32(last - first + 1)))
-        states, metrics, finite = jax.block_until_ready(
+        states, metrics, end = jax.block_until_ready(
             train_ensemble(Chunk(examples, rows_of_steps, n_steps, training), states)
         )
-        return states, *jax.device_get((metrics, finite))
+        return states, *jax.device_get((metrics, end))
 
     return take_steps
 
@@ -191,10 +192,8 @@ def record_chunk(
         if run.failure is not None:
             continue
         with run.alone():
-            steps, finite = take(chunk.steps, own), chunk.weights_are_finite[own]
-            run.recorder.steps(
-                chunk._replace(steps=steps, weights_are_finite=finite), test=tests is not None
-            )
+            steps, end = take(chunk.steps, own), take(chunk.end, own)
+            run.recorder.steps(chunk._replace(steps=steps, end=end), test=tests is not None)
             if tests or stop_request or run.recorder.checkpoint_is_due(chunk.last):
                 host_states = host_states or jax.device_get(states)
                 state = take(host_states, which)

@@ -73,6 +73,9 @@ class Plan:
         title: what its curves are headed by, beside data set and seeds.
         save_samples: whether the sample grid of every test point is kept.
         ends_sweep: whether divergence is to end its sweep as well.
+        on_instability: what a sign of bad health does, one of `names.ON_INSTABILITY`.
+        chance: the test accuracy in per cent of one who guesses; None where nothing learns to
+            classify.
         options: its config as plain values, as it is saved beside its state.
     """
 
@@ -84,4 +87,6 @@ class Plan:
     title: str
     save_samples: bool
     ends_sweep: bool
+    on_instability: str
+    chance: float | None
     options: JsonObject

@@ -1,18 +1,18 @@
 """What a training run records: metrics lines, test points, and how it ended."""
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from bpc_cli.core.ensembles import stack
 from bpc_cli.core.learning import StepMetrics, TrainState
-from bpc_cli.errors import UserError, one_line
+from bpc_cli.core.training import ChunkEnd
+from bpc_cli.errors import one_line
 from bpc_cli.evaluation.metrics import TEST_METRICS, NetworkTest, measure_test
 from bpc_cli.evaluation.statistics import MetricsLine, mean_line, whole
 from bpc_cli.files import JsonObject
@@ -20,30 +20,21 @@ from bpc_cli.plots import load_in_background
 from bpc_cli.runs.clock import PhaseClock
 from bpc_cli.runs.device import device_kind
 from bpc_cli.runs.directory import RunDirectory
+from bpc_cli.runs.endings import (
+    DivergedError,
+    UnstableError,
+    diverged,
+    is_finite,
+    status_after,
+    what_is_kept,
+)
 from bpc_cli.runs.figures import Figures
+from bpc_cli.runs.health import Health
 from bpc_cli.runs.loggers import Loggers, histograms_of
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.resume import Start
 from bpc_cli.runs.retention import Checkpoints
-from bpc_cli.runs.signals import Stopped
 from bpc_cli.runs.summary import closing_words, of_seeds, software_versions, summarise
-
-
-class DivergedError(UserError):
-    """A loss, an energy or a weight that is no longer finite."""
-
-
-class SweepEndedError(UserError):
-    """Another run of the sweep failed, and was to end it."""
-
-
-_STATUS = {
-    Stopped: "interrupted",
-    KeyboardInterrupt: "interrupted",
-    SystemExit: "interrupted",  # by a cluster's launcher, which puts the job back into its queue
-    DivergedError: "diverged",
-    SweepEndedError: "interrupted",
-}
 
 
 class ChunkMetrics(NamedTuple):
@@ -52,13 +43,13 @@ class ChunkMetrics(NamedTuple):
     Attributes:
         first, last: its first and last iteration.
         steps: a row per seed and a column per step.
-        weights_are_finite: whether all of a seed's weights are finite after it.
+        end: what was looked at after its last step, a row per seed.
     """
 
     first: int
     last: int
     steps: StepMetrics
-    weights_are_finite: Bool[np.ndarray, " seeds"]
+    end: ChunkEnd
 
 
 class Recorder:
@@ -84,6 +75,9 @@ class Recorder:
         self._to_first_step: float | None = None
         self._earlier = 0.0  # what earlier processes of this run had spent before their first step
         self._figures = Figures(run, plan)
+        header = start.checkpoint.header if start.checkpoint else {}
+        self._health = Health(plan.seeds, plan.chance, header.get("health"))
+        self._is_warned = False
         tested: dict[int, list[MetricsLine]] = {}  # by iteration, a line per seed
         for line in run.read_metrics():
             if line["test_accuracy"] is not None:
@@ -103,11 +97,13 @@ class Recorder:
         except BaseException as error:
             with contextlib.suppress(OSError):  # on a full disk, what can still be written
                 reason = None if isinstance(error, SystemExit) else one_line(error) or None
-                self._conclude(_STATUS.get(type(error), "failed"), reason)
+                self._conclude(status_after(error), reason)
             raise
         where = f"everything is in {os.path.relpath(self._run.path)}"
         words = [closing_words(self._plan.dataset.name, self._final)] if self._final else []
         self._run.report("; ".join([*words, where]))
+        for line in self._health_lines()[:1]:
+            self._run.warn(line)
         if self._plan.dataset.fallback:
             self._run.warn(self._plan.dataset.fallback)
 
@@ -117,6 +113,7 @@ class Recorder:
         Raises:
             DivergedError: naming the first iteration at which a loss, an energy or a weight is not
                 finite; the lines up to it are kept.
+            UnstableError: at a sign of bad health, if that is to end the run.
         """
         seconds = self.clock.elapsed
         if self._to_first_step is None:
@@ -131,10 +128,15 @@ class Recorder:
                 self._pending += lines
             if broken:
                 raise self._diverged(iteration, broken, lines)
-        if not chunk.weights_are_finite.all():
+        if not chunk.end.weights_are_finite.all():
             raise self._diverged(chunk.last, {"weights"}, [])
+        self._vitals = chunk.end.vitals
+        taken = slice(chunk.last - chunk.first + 1)
+        energies = (columns[name][:, taken] for name in ("energy_before", "climbing_fraction"))
+        self._health.watch_steps(chunk.first, *energies)
         if not test:
             self._write_pending()
+            self._heed_health()
 
     def test_point(self, iteration: int, tests: Sequence[NetworkTest], state: TrainState) -> None:
         """Record a test: console line, metrics, sample grid, and the checkpoints last and best.
@@ -147,12 +149,13 @@ class Recorder:
         Raises:
             DivergedError: if what is generated is not finite, as from weights that are about to
                 overflow.
+            UnstableError: at a sign of bad health, if that is to end the run.
         """
         is_first = self._final is None
         lines = self._pending[-len(tests) :]
         for line, test in zip(lines, tests, strict=True):
             line |= measure_test(test)
-        broken = {m.name for m in TEST_METRICS for line in lines if not _is_finite(line[m.name])}
+        broken = {m.name for m in TEST_METRICS for line in lines if not is_finite(line[m.name])}
         if broken:
             raise self._diverged(iteration, broken, lines)
         self._final = lines
@@ -160,6 +163,8 @@ class Recorder:
         if is_best:
             self._best = lines
         self._report(iteration, lines)
+        accuracies = [float(line["test_accuracy"] or 0.0) for line in lines]
+        self._health.watch_test(iteration, accuracies, self._vitals)
         with self.clock.phase("write"):
             self._write_pending()
             picture = self._figures.draw_samples(iteration, tests)
@@ -170,6 +175,7 @@ class Recorder:
         self.checkpoint(iteration, state, is_best=is_best)
         if is_first:
             load_in_background()
+        self._heed_health()
 
     def checkpoint_is_due(self, iteration: int) -> bool:
         """Tell whether the schedule asks for a checkpoint now."""
@@ -223,24 +229,24 @@ class Recorder:
     def _diverged(
         self, iteration: int, broken: set[str], lines: Sequence[MetricsLine]
     ) -> DivergedError:
-        kept = "no checkpoint had been saved yet"
-        if self._checkpoints.saved is not None:
-            kept = f"the state of iteration {self._checkpoints.saved} is in checkpoints/last.ckpt"
-        seeds = [
-            str(line["seed"])
-            for line in lines
-            if len(lines) > 1 and not all(_is_finite(line[name]) for name in broken)
-        ]
-        in_seeds = f" (seed {', '.join(seeds)})" if seeds else ""
-        known = [*StepMetrics.__annotations__, "weights", *(m.name for m in TEST_METRICS)]
-        names = [name for name in known if name in broken]
-        error = DivergedError(
-            f"training diverged: at iteration {iteration}{in_seeds} {', '.join(names)} "
-            f"{'is' if len(names) == 1 else 'are'} no longer finite; "
-            f"lower optim.param_lr or optim.activity_lr ({kept})"
-        )
+        error = diverged(iteration, broken, lines, self._checkpoints.saved)
         error.ends_sweep = self._plan.ends_sweep
         return error
+
+    def _health_lines(self) -> list[str]:
+        if self._plan.on_instability == "ignore":
+            return []
+        of_several = len(self._plan.seeds) > 1
+        return [each.in_a_line(of_several=of_several) for each in self._health.findings]
+
+    def _heed_health(self) -> None:
+        """Report the first sign of bad health, once, and end the run where that is asked for."""
+        lines = self._health_lines()
+        if lines and self._plan.on_instability == "stop":
+            raise UnstableError(f"{lines[0]} ({what_is_kept(self._checkpoints.saved)})")
+        if lines and not self._is_warned:
+            self._is_warned = True
+            self._run.warn(lines[0])
 
     def _header(self, iteration: int) -> JsonObject:
         dataset = self._plan.dataset
@@ -253,6 +259,7 @@ class Recorder:
             "data_set": dataset.name,
             "image_shape": list(dataset.image_shape),
             "class_names": list(dataset.class_names),
+            "health": self._health.to_json(),
         }
 
     def _write_pending(self) -> None:
@@ -274,13 +281,10 @@ class Recorder:
                 self._best,
                 self._plan.dataset,
                 self.clock.seconds | spent,
+                [] if self._plan.on_instability == "ignore" else self._health.findings,
             )
         )
 
 
 def _mean_accuracy(lines: Sequence[MetricsLine]) -> float:
     return fmean(float(line["test_accuracy"] or 0.0) for line in lines)
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

@@ -1,5 +1,6 @@
 """How a run ended: its summary, and its final metrics in words."""
 
+import dataclasses
 import functools
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from bpc_cli.evaluation.statistics import MetricsLine, Spread, mean_line, spread
 from bpc_cli.files import JsonObject
 from bpc_cli.runs.device import device_kind, peak_memory
 from bpc_cli.runs.directory import git_commit
+from bpc_cli.runs.health import Finding
 
 _PACKAGES = ("bpc-cli", "jax", "jaxlib", "equinox", "optax", "numpy", "hydra-core")
 
@@ -24,6 +26,7 @@ def summarise(
     best: Lines | None,
     dataset: Dataset,
     seconds: Mapping[str, float | None],
+    health: Sequence[Finding],
 ) -> JsonObject:
     """Make a run's summary.
 
@@ -32,11 +35,13 @@ def summarise(
         final, best: the last and the best test point's metrics lines, a line per seed.
         dataset: the data set really used.
         seconds: where its time went.
+        health: signs of bad health that were seen.
     """
     several = final if final is not None and len(final) > 1 else None
     return {
         "status": outcome[0],
         "reason": outcome[1],
+        "health": [dataclasses.asdict(finding) for finding in health],
         "final": None if final is None else mean_line(final),
         "best": None if best is None else mean_line(best),
         **({"final_spread": spreads(several), "seeds": several} if several else {}),
