@@ -1,12 +1,14 @@
 """Command lines nobody thought of: a wrong one is one line, and a right one composes."""
 
 import dataclasses
+import json
 import typing
 
 import hydra
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from bpc_cli.options.check import check_config
 from bpc_cli.options.declare import option_fields, option_paths
@@ -189,3 +191,42 @@ def test_many_right_lines_compose(n_lines):
         composes(line)
 
     each()
+
+
+OF_ONES_OWN = [
+    ("algorithm", "name", "hpc"),
+    *(
+        ("data", *each)
+        for each in (("name", "mnist"), ("dir", "here"), ("noise", 0.5), ("shift", 2))
+    ),
+    *(("model", *each) for each in (("width", 12), ("depth", 5), ("use_bias", True))),
+    *(("optim", *each) for each in (("param", "adamw"), ("param_args", {"b1": 0.5}))),
+    *(("inference", *each) for each in (("n_steps", 7), ("reduction", "sum"))),
+    *(("logger", *each) for each in (("tensorboard", True), ("wandb_project", "mine"))),
+    *(("experiment", *each) for each in (("seed", 5), ("model", {"width": 12}))),
+]
+
+
+@pytest.mark.parametrize(("group", "key", "value"), OF_ONES_OWN)
+def test_a_file_of_ones_own_with_one_key_composes(group, key, value, command, tmp_path):
+    """The key has its value, and every other option of the group its default."""
+    path = tmp_path / "own" / group / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    head = "# @package _global_\n" if group == "experiment" else ""
+    path.write_text(head + json.dumps({key: value}))
+    done = command("bpc-train", "--config-dir", "own", f"{group}=mine", "--cfg", "job")
+    assert (done.returncode, done.stderr) == (0, "")
+    config = dataclasses.asdict(check_config(OmegaConf.create(done.stdout), TrainConfig))
+    options = config if group == "experiment" else config[group]
+    chosen = options[key] if not isinstance(value, dict) else options[key] | value
+    assert chosen == options[key] and (isinstance(value, dict) or chosen == value)
+
+
+@pytest.mark.parametrize("key", ["name", "dir"])
+def test_a_data_set_of_ones_own_has_pixels_as_they_are(key, command, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text(f"{key}: mnist")
+    done = command("bpc-train", "--config-dir", ".", "data=mine", "--cfg", "job")
+    assert (done.returncode, done.stderr) == (0, "")
+    data = OmegaConf.create(done.stdout).data
+    assert (data[key], data.mean, data.std, data.archive_dir) == ("mnist", 0.0, 1.0, None)
