@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import importlib
+import io
 import json
 import logging
 import os
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import jax
 import pytest
+from PIL import Image
 
-SHARED_MNIST = Path(__file__).parents[2] / "shared" / "mnist"
+SHARED = Path(__file__).parents[2] / "shared"
 COMMANDS = {
     "bpc-train": "bpc_cli.train",
     "bpc-eval": "bpc_cli.evaluate",
@@ -57,12 +59,18 @@ def n_lines(request) -> int:
     return request.config.getoption("--lines")
 
 
+def archives_of(name: str) -> Path:
+    """The folder with a data set's four original archives, which users do not have."""
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"the archives of {name} are not beside this checkout (../shared/{name})")
+    return folder
+
+
 @pytest.fixture
 def mnist_archives() -> Path:
-    """The folder with MNIST's four original archives, which users do not have."""
-    if not SHARED_MNIST.is_dir():
-        pytest.skip("the MNIST archives are not beside this checkout (../shared/mnist)")
-    return SHARED_MNIST
+    """The folder with MNIST's four original archives."""
+    return archives_of("mnist")
 
 
 @pytest.fixture
@@ -265,6 +273,50 @@ def bpc_train(server, tmp_path_factory):
         return done.returncode, done.stdout, done.stderr, os.listdir(directory)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def few_images(made_once) -> Path:
+    """A data directory in which TFDS has prepared `mnist` and `own/big`, of few random images each.
+
+    To be copied by tests that change it.
+    """
+    return made_once("few-images", prepare_few_images)
+
+
+def prepare_few_images(directory: Path) -> None:
+    import numpy as np
+    import tensorflow_datasets as tfds
+
+    class FewImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("3.0.1")  # MNIST's in TFDS
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(70), "test": self._generate_examples(20)}
+
+        def _generate_examples(self, n):
+            images = np.random.default_rng(n).integers(256, size=(n, 28, 28, 1), dtype=np.uint8)
+            for index, image in enumerate(images):
+                encoded = io.BytesIO()
+                Image.fromarray(image[..., 0]).save(encoded, format="PNG")
+                encoded.seek(0)
+                yield index, {"image": encoded, "label": index % 10}
+
+    tfds.disable_progress_bar()
+    big = tfds.core.BuilderConfig(name="big")
+    for name, configs in {"mnist": [], "own": [big]}.items():
+        members = {"__module__": __name__, "name": name, "BUILDER_CONFIGS": configs}
+        builder = type(FewImages)(name, (FewImages,), members, skip_registration=True)
+        builder(data_dir=directory, file_format="array_record").download_and_prepare()
 
 
 @pytest.fixture(scope="session")

@@ -398,12 +398,31 @@ def test_what_is_out_of_range_is_named(overrides, message, composed):
         check_config(config, TrainConfig)
 
 
-def test_mnist_never_falls_back(command, tmp_path):
-    done = command("bpc-train", "data=mnist", https_proxy="http://127.0.0.1:9")
+NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist", "fashion_mnist", "kmnist", "cifar10", "svhn_cropped", "emnist/letters"]
+)
+def test_a_data_set_that_cannot_be_reached_is_one_line(name, command, tmp_path):
+    """Within seconds, whoever would download it; the library would try for minutes."""
+    done = command("bpc-train", "data=mnist", f"data.name={name}", **NO_NETWORK)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"{name} is not prepared in {tmp_path}" in done.stderr
     assert "give data.archive_dir=FOLDER" in done.stderr
-    assert not (tmp_path / "outputs").exists()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("data", ["auto", "mnist"])
+def test_a_folder_of_pictures_is_no_data_directory(data, command, tmp_path):
+    (tmp_path / "pngs").mkdir()
+    (tmp_path / "pngs" / "a.png").touch()
+    done = command("bpc-train", f"data={data}", "data.dir=pngs", **NO_NETWORK)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bpc-train: data.dir=pngs holds other files, and no prepared")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "pngs", tmp_path / "pngs" / "a.png"]
 
 
 def damage_checkpoint(source: Path, target: Path, how: str) -> None:

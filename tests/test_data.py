@@ -1,24 +1,37 @@
 """Data sets: what is packed is what the archives hold; batches are a fixed reshuffling."""
 
 import gzip
+import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from conftest import archives_of
 from hypothesis import given
 from hypothesis import strategies as st
 from idx import read_archives
 from PIL import Image
 from sklearn.datasets import load_digits as load_uci_digits
 
+from bpc_cli.data.archives import GivenArchives, check_archives
 from bpc_cli.data.datasets import batch_indices, load_dataset
+from bpc_cli.data.tfds import download_is_reachable
 from bpc_cli.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def no_standing_archives(monkeypatch):
+    monkeypatch.delenv("BPC_MNIST_ARCHIVES", raising=False)
 
 
 def test_digits_are_the_embedded_ones_in_mnists_geometry():
@@ -100,6 +113,207 @@ def test_archives_with_a_wrong_checksum_are_refused(tmp_path):
     with pytest.raises(UserError, match="wrong checksum"):
         load_dataset("auto", data_dir=data_dir, archive_dir=str(tmp_path))
     assert not (data_dir / "bpc_packed").exists()
+
+
+FILES = [
+    *("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    *("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+]
+
+
+@pytest.fixture
+def packed_mnist(few_images, tmp_path) -> Path:
+    """A data directory with a packed copy of (a few images by the name of) MNIST."""
+    data_dir = tmp_path / "packed"
+    shutil.copytree(few_images, data_dir)
+    load_dataset("mnist", data_dir=data_dir)
+    return data_dir
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (None, "lacks train-images-idx3-ubyte.gz, train-labels"),
+        (["a.png"], "lacks train-images-idx3-ubyte.gz, train-labels"),
+        (FILES[:3], "lacks t10k-labels-idx1-ubyte.gz: give the folder that holds"),
+        (FILES, "train-images-idx3-ubyte.gz has the wrong checksum for mnist"),
+    ],
+)
+def test_archives_that_are_given_are_looked_at_though_a_packed_copy_exists(
+    name, there, message, packed_mnist, tmp_path
+):
+    folder = tmp_path / "given"
+    if there is not None:
+        folder.mkdir()
+        for file in there:
+            (folder / file).write_bytes(gzip.compress(b"other content"))
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_dataset(name, data_dir=packed_mnist, archive_dir=str(folder))
+
+
+def test_standing_archives_are_looked_at_where_they_are_needed(packed_mnist, tmp_path, monkeypatch):
+    """BPC_MNIST_ARCHIVES is of the machine, not of the run."""
+    monkeypatch.setenv("BPC_MNIST_ARCHIVES", str(tmp_path / "unplugged"))
+    for name in ("auto", "mnist"):
+        assert load_dataset(name, data_dir=packed_mnist).name == "mnist"
+        with pytest.raises(UserError, match=r"BPC_MNIST_ARCHIVES=.*/unplugged lacks train-images"):
+            load_dataset(name, data_dir=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto", "fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("files", [["a.png"], ["train/n01/a.png", "val/n01/b.png"], ["a/b/c/d/e"]])
+def test_a_folder_of_other_files_is_no_data_directory(name, files, tmp_path):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="holds other files, and no prepared data set: it is where"):
+        load_dataset(name, data_dir=tmp_path)
+    with pytest.raises(UserError, match="is no folder: it is where"):
+        load_dataset(name, data_dir=tmp_path / files[0])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        [],
+        [".DS_Store"],
+        ["downloads/extracted/"],
+        ["other/1.0.0/dataset_info.json", "notes.txt"],
+        ["other/config/1.0.0/dataset_info.json"],
+        ["mnist/3.0.1.incomplete/", "downloads/"],  # by a process that was killed
+        ["bpc_packed/other/manifest.json"],
+    ],
+)
+def test_a_data_directory_is_new_empty_or_holds_prepared_data(there, tmp_path):
+    for path in there:
+        (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / path).mkdir() if path.endswith("/") else (
+            tmp_path / "data" / path
+        ).touch()
+    with pytest.raises(UserError, match="lacks train-images"):  # what is asked for next
+        load_dataset("mnist", data_dir=tmp_path / "data", archive_dir=str(tmp_path))
+
+
+def test_prepared_data_of_ones_own_are_read_from_tfdss_layout(few_images, tmp_path):
+    shutil.copytree(few_images, tmp_path / "data")
+    for name in ("mnist", "own/big"):
+        data = load_dataset(name, data_dir=tmp_path / "data")
+        assert (data.train_images.shape, data.test_images.shape) == ((70, 784), (20, 784))
+    assert sorted(os.listdir(tmp_path / "data" / "bpc_packed")) == ["mnist", "own-big"]
+
+
+def packed_again(source: Path, target: Path, how: str) -> None:
+    """Write an archive's content, or nearly, in another way."""
+    published = source.read_bytes()
+    content = bytearray(gzip.decompress(published))
+    if how == "one byte differs":
+        content[-1] ^= 1
+    packed = {
+        "cut": published[: len(published) // 2],
+        "not gzip": bytes(content),
+        "empty": b"",
+        "much more": gzip.compress(bytes(60_000_000), 1),
+        "other header": b"\x1f\x8b\x08\x08" + bytes(5) + b"\x03a\0" + deflated(published),
+    }
+    target.write_bytes(packed.get(how) or gzip.compress(bytes(content), 1) * (how != "empty"))
+
+
+def deflated(published: bytes) -> bytes:
+    """What follows a gzip file's header, which may have the file's name."""
+    named = published[3] & 8
+    return published[published.index(b"\0", 10) + 1 :] if named else published[10:]
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_archives_are_known_by_their_content(name, tmp_path):
+    """As published, packed again (in Debian's package, say), or another folder's."""
+    published = archives_of(name)
+    check_archives(name, GivenArchives(published, "data.archive_dir"))
+    for file in FILES:
+        how = "other header" if "images" in file else "compressed anew"
+        packed_again(published / file, tmp_path / file, how)
+        assert (tmp_path / file).read_bytes() != (published / file).read_bytes()
+    check_archives(name, GivenArchives(tmp_path, "data.archive_dir"))
+    other = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}[name]
+    with pytest.raises(UserError, match=f"ubyte.gz has the wrong checksum for {other}, and so has"):
+        check_archives(other, GivenArchives(tmp_path, "data.archive_dir"))
+
+
+@pytest.mark.parametrize("file", [FILES[1], FILES[2]])
+@pytest.mark.parametrize("how", ["one byte differs", "cut", "not gzip", "empty", "much more"])
+def test_an_archive_of_other_content_is_named(how, file, mnist_archives, tmp_path):
+    for each in FILES:
+        (tmp_path / each).symlink_to(mnist_archives / each)
+    (tmp_path / file).unlink()
+    packed_again(mnist_archives / file, tmp_path / file, how)
+    with pytest.raises(UserError, match=f"{file} has the wrong checksum for mnist, and so has"):
+        load_dataset("mnist", data_dir=tmp_path / "data", archive_dir=str(tmp_path))
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_tfds_would_download_may_lie_in_a_folder(tmp_path):
+    """Of data sets in other formats, TFDS itself checks what it finds there."""
+    message = r"data\.archive_dir=.* lacks cifar-10-binary\.tar\.gz: give the folder"
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match=message):
+            load_dataset("cifar10", data_dir=tmp_path / "data", archive_dir=str(folder))
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"something else")
+    with pytest.raises(UserError, match="has the wrong checksum for cifar10"):
+        load_dataset("cifar10", data_dir=tmp_path / "data", archive_dir=str(tmp_path))
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A host that answers requests for a whole file alone, if at all."""
+
+    def do_GET(self):
+        if "silent" in self.server.name:
+            self.server.over.wait(60)
+            return
+        self.send_response(200 if self.server.name == "there" else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("host", ["there", "without the file", "silent"])
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist", "mnist_corrupted"])
+def test_a_download_is_reachable_if_its_host_answers_in_time(name, host, monkeypatch):
+    """The host is a proxy here; those of these data sets are asked without encryption."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.name, server.over = host, threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    encrypted = any(url.startswith("https") for url in tfds.builder_cls(name).url_infos)
+    expected = host == "there" and not encrypted
+    assert download_is_reachable(name, 1.0 if host == "silent" else 30.0) == expected
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.slow
+def test_archives_that_were_packed_again_are_prepared(tmp_path):
+    published = archives_of("fashion_mnist")
+    for file in FILES:
+        packed_again(published / file, tmp_path / file, "compressed anew")
+    data = load_dataset("fashion_mnist", data_dir=tmp_path / "data", archive_dir=str(tmp_path))
+    originals = read_archives(published)
+    for split in ("train", "test"):
+        counts = [
+            Counter(zip(map(bytes, images), map(int, labels), strict=True))
+            for images, labels in (
+                (getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")),
+                (originals[f"{split}_images"], originals[f"{split}_labels"]),
+            )
+        ]
+        assert counts[0] == counts[1]
 
 
 @pytest.mark.slow

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
+from bpc_cli.data.archives import CHECKSUMS, GivenArchives, check_archives
 from bpc_cli.data.packing import (
     ARRAYS,
-    MANIFEST,
+    check_data_directory,
+    is_prepared,
     one_at_a_time,
     open_packed,
     packed_directory,
@@ -66,28 +68,48 @@ def load_dataset(
         name: "digits" (embedded), "auto" (MNIST if it can be had within seconds, else digits), or
             any image-classification set of TFDS that can be prepared without TensorFlow.
         data_dir: TFDS's directory; None stands for `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-        archive_dir: a folder with the original archives, to be used instead of a download.
+        archive_dir: a folder with the original archives, to be used instead of a download. None
+            stands for `$BPC_MNIST_ARCHIVES` where MNIST has to be prepared.
 
     Raises:
-        UserError: if the data set cannot be had, saying what to do.
+        UserError: if the data set cannot be had, or a folder that is given does not hold what it
+            should hold, saying what to do.
     """
     if name == "digits":
         return load_digits()
-    directory = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    directory = directory.expanduser()
+    directory = _data_directory(data_dir)
+    if data_dir is not None:
+        check_data_directory(directory)
     if name == "auto":
-        return _load_mnist_or_digits(directory, archive_dir)
+        return _load_mnist_or_digits(data_dir, archive_dir)
+    archives = _standing_archives(name)
+    if archive_dir is not None:
+        archives = GivenArchives(_expanded(archive_dir), "data.archive_dir")
+        _check_archives(name, archives, directory)  # even if the data set is prepared already
     packed = packed_directory(directory, name)
     dataset = _read_packed(packed, name)
     if dataset is None:
         with one_at_a_time(packed):
             dataset = _read_packed(packed, name)  # another process may just have made it
             if dataset is None:
-                prepare_and_pack(name, directory, archive_dir, packed, PROBE_SECONDS)
+                prepare_and_pack(name, directory, archives, packed, PROBE_SECONDS)
                 dataset = _read_packed(packed, name)
     if dataset is None:
         raise UserError(f"{packed} changed while it was read: is another program writing there?")
     return dataset
+
+
+def load_packed(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset | None:
+    """Load a data set's packed copy, every byte checked, and write nothing.
+
+    Args:
+        name: a data set of TFDS.
+        data_dir: as in `load_dataset`.
+
+    Returns:
+        The data set; None where it has not been packed, or its packed copy is damaged.
+    """
+    return _read_packed(packed_directory(_data_directory(data_dir), name), name)
 
 
 def batch_indices(
@@ -189,15 +211,40 @@ def load_digits() -> Dataset:
     )
 
 
-def _load_mnist_or_digits(directory: Path, archive_dir: str | None) -> Dataset:
-    packed = (packed_directory(directory, "mnist") / MANIFEST).exists()
-    prepared = any((directory / "mnist").glob("*/dataset_info.json"))
-    if packed or prepared or archive_dir:
-        return load_dataset("mnist", data_dir=directory, archive_dir=archive_dir)
+def _data_directory(data_dir: str | os.PathLike | None) -> Path:
+    return _expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def _expanded(folder: str | os.PathLike) -> Path:
+    path = os.path.expanduser(folder)
+    if path.startswith("~"):
+        raise UserError(f"{path} has no meaning here, as no such user's home is known: give a path")
+    return Path(path)
+
+
+def _standing_archives(name: str) -> GivenArchives | None:
+    """Find where a user keeps a data set's archives for whenever they are needed."""
+    folder = os.environ.get("BPC_MNIST_ARCHIVES") if name == "mnist" else None
+    return GivenArchives(_expanded(folder), "BPC_MNIST_ARCHIVES") if folder else None
+
+
+def _check_archives(name: str, archives: GivenArchives, data_dir: Path) -> None:
+    if name in CHECKSUMS:
+        check_archives(name, archives)
+        return
+    from bpc_cli.data import tfds
+
+    tfds.check_files(name, archives, data_dir)
+
+
+def _load_mnist_or_digits(data_dir: str | os.PathLike | None, archive_dir: str | None) -> Dataset:
+    directory = _data_directory(data_dir)
+    if archive_dir or _standing_archives("mnist") or is_prepared(directory, "mnist"):
+        return load_dataset("mnist", data_dir=data_dir, archive_dir=archive_dir)
     from bpc_cli.data import tfds
 
     if tfds.download_is_reachable("mnist", PROBE_SECONDS):
-        return load_dataset("mnist", data_dir=directory)
+        return load_dataset("mnist", data_dir=data_dir)
     reason = (
         "MNIST is neither prepared nor reachable over the network, so this run uses the embedded "
         f"digits data set; {_FALLBACK_HELP}"

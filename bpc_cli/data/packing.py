@@ -1,8 +1,6 @@
 """Packed copies of data sets: `.npy` files that runs map into memory, every byte checked."""
 
 import contextlib
-import functools
-import hashlib
 import json
 import shutil
 import sys
@@ -13,10 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bpc_cli.data.archives import GivenArchives
+from bpc_cli.data.checksums import file_checksum
+from bpc_cli.errors import UserError
 from bpc_cli.files import locked
 
 MANIFEST = "manifest.json"
+_PACKED = "bpc_packed"
+_WHAT_DATA_DIR_IS = (
+    "it is where data sets are kept once they are prepared, so give a new or an empty folder, or "
+    "leave data.dir out"
+)
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_FILES = tuple(f"{array}.npy" for array in ARRAYS)
 
 
 class Packed(NamedTuple):
@@ -33,9 +40,41 @@ class Packed(NamedTuple):
     class_names: tuple[str, ...]
 
 
+def check_data_directory(data_dir: Path) -> None:
+    """Check that a folder is for prepared data sets: new, empty, or with such data in it.
+
+    Raises:
+        UserError: if something else is there.
+    """
+    if not data_dir.exists():
+        return
+    if not data_dir.is_dir():
+        raise UserError(f"data.dir={data_dir} is no folder: {_WHAT_DATA_DIR_IS}")
+    in_it = [entry for entry in data_dir.iterdir() if not entry.name.startswith(".")]
+    ours = any((data_dir / folder).is_dir() for folder in (_PACKED, "downloads"))
+    # TFDS's layout: name/version or name/configuration/version.
+    if not in_it or ours or _any_file(data_dir, "*/*/dataset_info.json"):
+        return
+    if not _any_file(data_dir, "*/*/*/dataset_info.json"):
+        raise UserError(
+            f"data.dir={data_dir} holds other files, and no prepared data set: {_WHAT_DATA_DIR_IS}"
+        )
+
+
+def _any_file(folder: Path, pattern: str) -> bool:
+    return any(path.is_file() for path in folder.glob(pattern))
+
+
 def packed_directory(data_dir: Path, name: str) -> Path:
     """Choose where a data set's packed copy lies."""
-    return data_dir / "bpc_packed" / name.replace("/", "-")
+    return data_dir / _PACKED / name.replace("/", "-")
+
+
+def is_prepared(data_dir: Path, name: str) -> bool:
+    """Tell whether a data set has been packed in a folder, or prepared there by TFDS."""
+    by_tfds = ("*/dataset_info.json", "*/*/dataset_info.json")
+    packed = packed_directory(data_dir, name) / MANIFEST
+    return packed.is_file() or any(_any_file(data_dir / name, pattern) for pattern in by_tfds)
 
 
 @contextlib.contextmanager
@@ -56,14 +95,18 @@ def one_at_a_time(packed: Path) -> Iterator[None]:
 
 
 def prepare_and_pack(
-    name: str, data_dir: Path, archive_dir: str | None, packed: Path, probe_seconds: float
+    name: str,
+    data_dir: Path,
+    archives: GivenArchives | None,
+    packed: Path,
+    probe_seconds: float,
 ) -> None:
     """Prepare by TFDS, then write the packed arrays under a temporary name and rename them."""
     from bpc_cli.data import tfds
 
     if packed.exists():
         print(f"{packed} is damaged: making it anew", file=sys.stderr)
-    splits = tfds.prepare(name, data_dir, archive_dir, probe_seconds)
+    splits = tfds.prepare(name, data_dir, archives, probe_seconds)
     for unfinished in packed.parent.glob(f".{packed.name}-????????"):  # by a process since killed
         shutil.rmtree(unfinished, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{packed.name}-", dir=packed.parent))
@@ -87,20 +130,14 @@ def prepare_and_pack(
 
 
 def _describe(path: Path) -> dict[str, int | str]:
-    status = path.stat()
-    return {"bytes": status.st_size, "sha256": _digest(path, status.st_size, status.st_mtime_ns)}
-
-
-@functools.cache
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    """Compute a file's SHA-256, once in a process unless the file changes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
 
 
 def open_packed(packed: Path) -> Packed | None:
     """Map packed arrays, every byte checked; None where they are missing or damaged."""
     try:
+        if not all((packed / file).is_file() for file in (MANIFEST, *_FILES)):
+            return None  # a pipe would keep its reader waiting
         manifest = json.loads((packed / MANIFEST).read_text())
         for array in ARRAYS:
             if manifest["files"][f"{array}.npy"] != _describe(packed / f"{array}.npy"):

@@ -3,13 +3,18 @@
 import contextlib
 import difflib
 import gzip
+import http.client
 import io
 import logging
+import queue
 import sys
+import textwrap
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +26,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.image_classification import mnist as tfds_mnist
 from tqdm import tqdm
 
+from bpc_cli.data.archives import CHECKSUMS, SPLITS, GivenArchives, check_archives
 from bpc_cli.errors import UserError
 
 _MNIST_FORMAT = {
@@ -28,10 +34,7 @@ _MNIST_FORMAT = {
     "fashion_mnist": tfds_mnist.FashionMNIST,
     "kmnist": tfds_mnist.KMNIST,
 }
-_ARCHIVES = {
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-}
+_MOST_HOSTS = 8  # that are asked whether they answer
 
 
 class PreparedSplits(NamedTuple):
@@ -44,7 +47,7 @@ class PreparedSplits(NamedTuple):
 
 
 def prepare(
-    name: str, data_dir: Path, archive_dir: str | None, probe_seconds: float
+    name: str, data_dir: Path, archives: GivenArchives | None, probe_seconds: float
 ) -> PreparedSplits:
     """Prepare a TFDS data set in `data_dir` unless it is there already, and read it whole.
 
@@ -54,17 +57,17 @@ def prepare(
             or read the data set without TensorFlow.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # advice on OpenCV and the like
-    builder: Any = _builder(name, data_dir)
-    if archive_dir is not None:
-        _check_archives_are_there(name, Path(archive_dir).expanduser())
+    builder: Any = _builder(name, data_dir, archives)
     if not builder.data_path.exists():
-        if archive_dir is None and not download_is_reachable(name, probe_seconds):
+        if archives is not None:
+            _check_files(builder, name, archives)
+        elif not _any_answers(builder.url_infos or (), probe_seconds):
             raise UserError(
                 f"{name} is not prepared in {data_dir} and its download cannot be reached: give "
-                "data.archive_dir=FOLDER with the original .gz archives, or use data=digits"
+                "data.archive_dir=FOLDER with the original archives, or use data=digits"
             )
         print(f"preparing {name} in {data_dir} (once) …", file=sys.stderr)
-        _download_and_prepare(builder, name, archive_dir)
+        _download_and_prepare(builder, name, archives)
     try:
         sources = {split: builder.as_data_source(split) for split in ("train", "test")}
         arrays: dict[str, np.ndarray] = {}
@@ -82,39 +85,63 @@ def prepare(
     return PreparedSplits(arrays, str(builder.info.version), (height, width, channels), class_names)
 
 
+def check_files(name: str, given: GivenArchives, data_dir: Path) -> None:
+    """Check that a folder holds what TFDS would download for a data set.
+
+    Raises:
+        UserError: if the name is unknown to TFDS, or the folder has none of the files.
+    """
+    _check_files(_builder(name, data_dir, given), name, given)
+
+
 def download_is_reachable(name: str, seconds: float) -> bool:
-    """Ask whether the data set's host answers within `seconds`, name look-up included."""
-    url = getattr(_MNIST_FORMAT.get(name), "URL", None)
-    if url is None:
-        return True  # TFDS alone knows the address
-    answered = threading.Event()
+    """Ask whether a host of a data set's downloads answers within `seconds`.
 
-    def probe() -> None:
-        address = urllib.parse.urljoin(url, _ARCHIVES["test"][1])
+    True if TFDS registers no download for it.
+    """
+    return _any_answers(tfds.builder_cls(name).url_infos or (), seconds)
+
+
+def _any_answers(urls: Iterable[str], seconds: float) -> bool:
+    """Ask one address of each host, all at once; looking up the host's name counts, too."""
+    of_hosts = {urllib.parse.urlsplit(url).netloc: url for url in urls if url.startswith("http")}
+    if not of_hosts:
+        return True  # TFDS alone knows the address, or there is nothing to download
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def probe(url: str) -> None:
         try:
-            request = urllib.request.Request(address, method="HEAD")
-            with urllib.request.urlopen(request, timeout=seconds):
-                answered.set()
-        except (OSError, ValueError):
-            pass
+            # `urlopen` would keep the first proxies that it sees. Headers alone are read, though
+            # not every host answers a request for those alone.
+            with urllib.request.build_opener().open(url, timeout=seconds):
+                answers.put(True)
+        except (OSError, ValueError, http.client.HTTPException):
+            answers.put(False)
 
-    thread = threading.Thread(target=probe, daemon=True)  # a name look-up has no time-out
-    thread.start()
-    thread.join(seconds)
-    return answered.is_set()
+    probed = list(of_hosts.values())[:_MOST_HOSTS]
+    for url in probed:  # a name look-up has no time-out, so each has a thread that may be left
+        threading.Thread(target=probe, args=(url,), daemon=True).start()
+    until = time.monotonic() + seconds
+    with contextlib.suppress(queue.Empty):
+        return any(answers.get(timeout=max(until - time.monotonic(), 0)) for _ in probed)
+    return False
 
 
 class _WithoutTensorFlow:
     """A mix-in for TFDS's MNIST builders: the same features and version, read by Python alone."""
 
     URL: str
+    ARCHIVES: Path | None  # a folder, checked; None: archives are downloaded
 
     def _split_generators(self, dl_manager):
-        urls = {
-            split: [urllib.parse.urljoin(self.URL, file) for file in files]
-            for split, files in _ARCHIVES.items()
-        }
-        paths = dl_manager.download(urls)
+        if self.ARCHIVES is not None:
+            paths = {s: [self.ARCHIVES / file for file in files] for s, files in SPLITS.items()}
+        else:
+            urls = {
+                split: [urllib.parse.urljoin(self.URL, file) for file in files]
+                for split, files in SPLITS.items()
+            }
+            paths = dl_manager.download(urls)
         return {split: self._generate_examples(*files) for split, files in paths.items()}
 
     def _generate_examples(self, image_path, label_path):
@@ -127,12 +154,13 @@ class _WithoutTensorFlow:
             yield index, {"image": encoded, "label": int(label)}
 
 
-def _builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
+def _builder(name: str, data_dir: Path, archives: GivenArchives | None) -> tfds.core.DatasetBuilder:
     stock = _MNIST_FORMAT.get(name)
     if stock is not None:
         # Registering a second builder of one name raises; the class is named as the stock one
         # because TFDS derives the data set's name from it.
-        namespace = {"__module__": stock.__module__, "name": name}
+        folder = None if archives is None else archives.folder
+        namespace = {"__module__": stock.__module__, "name": name, "ARCHIVES": folder}
         builder_class: Any = type(stock)(
             stock.__name__, (_WithoutTensorFlow, stock), namespace, skip_registration=True
         )
@@ -151,35 +179,42 @@ def _builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
 
 
 def _download_and_prepare(
-    builder: tfds.core.DatasetBuilder, name: str, archive_dir: str | None
+    builder: tfds.core.DatasetBuilder, name: str, archives: GivenArchives | None
 ) -> None:
     tfds.disable_progress_bar()
-    manual_dir = None if archive_dir is None else Path(archive_dir).expanduser().resolve()
+    manual_dir = None if archives is None else archives.folder.resolve()
     try:
         with contextlib.redirect_stdout(sys.stderr):
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
             )
     except NonMatchingChecksumError as error:
-        source = f"an archive in {archive_dir}" if archive_dir else "a downloaded archive"
+        source = f"an archive in {archives.folder}" if archives else "a downloaded archive"
         raise UserError(
             f"{source} has the wrong checksum for {name}: fetch the original archives again"
         ) from error
-    except OSError:
-        raise  # a full disk or a missing permission: the system's own words say it best
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # a full disk or a missing permission: the system's own words say it best
         raise UserError(
             f"TFDS could not prepare {name} without TensorFlow: {_first_line(error)}"
         ) from error
 
 
-def _check_archives_are_there(name: str, archive_dir: Path) -> None:
-    if name not in _MNIST_FORMAT:
+def _check_files(builder: tfds.core.DatasetBuilder, name: str, given: GivenArchives) -> None:
+    if name in CHECKSUMS:
+        check_archives(name, given)
         return
-    wanted = [file for files in _ARCHIVES.values() for file in files]
-    missing = [file for file in wanted if not (archive_dir / file).is_file()]
-    if missing:
-        raise UserError(f"data.archive_dir={archive_dir} lacks {', '.join(missing)}")
+    folder, given_by = given
+    wanted = sorted({info.filename for info in (builder.url_infos or {}).values() if info.filename})
+    by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS is not None  # files that TFDS does not register
+    if folder.is_dir() and (by_hand or any((folder / file).is_file() for file in wanted)):
+        return
+    listed = ", ".join(wanted[:4]) + (", …" if len(wanted) > 4 else "")
+    raise UserError(
+        f"{given_by}={folder} lacks {listed or 'any archive'}: give the folder that holds the "
+        f"original archives of {name}, or leave {given_by} out"
+    )
 
 
 def _read_idx(path, *, header: int) -> UInt8[np.ndarray, " bytes"]:
@@ -202,4 +237,4 @@ def _read(source, split: str) -> tuple[UInt8[np.ndarray, "n image"], UInt8[np.nd
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return textwrap.shorten(lines[0], 200, placeholder=" …") if lines else type(error).__name__
