@@ -1,5 +1,6 @@
 """bpc-eval: checkpoint → models → metrics on the test set."""
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.jobs import Job, one_by_one
 from bpc_cli.errors import UserError
 from bpc_cli.files import write_json
-from bpc_cli.options.check import check_saved_config, unknown_choice
+from bpc_cli.options.check import check_data_name, check_saved_config, unknown_choice
 from bpc_cli.options.evaluation_schema import EvalConfig
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bpc_cli.data.datasets import Dataset
     from bpc_cli.evaluation.metrics import NetworkTest
     from bpc_cli.evaluation.results import Evaluation, SeedResult
+    from bpc_cli.options.schema import TrainConfig
     from bpc_cli.runs.checkpoint import Checkpoint
 
 _METRICS = "metrics.json"
@@ -60,7 +62,7 @@ def evaluate(job: Job) -> None:
     models = restore_models(checkpoint, trained)
     inference = build_test_inference(trained, config)
     chosen = choose_diagnostics(config.diagnostics, infers=inference.n_steps > 0)
-    dataset = load_test_set(config, checkpoint)
+    dataset = load_test_set(config, trained, checkpoint)
     tests = test_feedforward(models, dataset)
     how = (inference, jax.random.PRNGKey(trained.seed), dataset)
     on_host, results, lines = jax.device_get(models), [], []
@@ -177,24 +179,19 @@ def choose_diagnostics(asked: list[str], *, infers: bool) -> list[str]:
     return [name for name in chosen if name not in needing]
 
 
-def load_test_set(config: EvalConfig, checkpoint: "Checkpoint") -> "Dataset":
+def load_test_set(
+    config: EvalConfig, trained: "TrainConfig", checkpoint: "Checkpoint"
+) -> "Dataset":
     """Load the data set to test on: the one that is asked for, or the one trained on.
-
-    Only the data set's name is taken from the checkpoint, and no path in it is followed.
 
     Raises:
         UserError: if it cannot be had, or its images or classes are not those trained on.
     """
-    from bpc_cli.data.datasets import load_dataset
-
-    if config.data is not None:
-        dataset = load_dataset(
-            config.data.name, data_dir=config.data.dir, archive_dir=config.data.archive_dir
-        )
-    else:
+    name = config.data.name
+    if name is None:
         name = str(checkpoint.header.get("data_set"))
-        archives = os.environ.get("BPC_MNIST_ARCHIVES") if name == "mnist" else None
-        dataset = load_dataset(name, archive_dir=archives)
+        check_data_name(name, f"{checkpoint.path}: data_set")
+    dataset = find_dataset(name, config, trained)
     fits = list(dataset.image_shape) == checkpoint.header.get("image_shape") and len(
         dataset.class_names
     ) == len(checkpoint.header["class_names"])
@@ -204,6 +201,36 @@ def load_test_set(config: EvalConfig, checkpoint: "Checkpoint") -> "Dataset":
             f"classes of {dataset.name} do not fit it"
         )
     return dataset
+
+
+def find_dataset(name: str, config: EvalConfig, trained: "TrainConfig") -> "Dataset":
+    """Find a data set in the folders that are asked for, else in the run's, else in the usual ones.
+
+    The run may be a stranger's. So from its data directory a packed copy alone is read, nothing is
+    written there, and of its archives those alone are taken whose checksums are known.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    from bpc_cli.data.archives import CHECKSUMS, holds_archives
+    from bpc_cli.data.datasets import load_dataset, load_packed
+
+    asked = config.data
+    if asked.dir or asked.archive_dir or name in ("digits", "auto"):
+        return load_dataset(name, data_dir=asked.dir, archive_dir=asked.archive_dir)
+    for folder in (trained.data.dir, None):
+        with contextlib.suppress(UserError, OSError):  # another user's folder, or no name of one
+            if (packed := load_packed(name, data_dir=folder)) is not None:
+                return packed
+    archives = trained.data.archive_dir
+    if not (archives and name in CHECKSUMS and holds_archives(archives)):
+        archives = None
+    try:
+        return load_dataset(name, archive_dir=archives)
+    except UserError as error:
+        if trained.data.dir is None:
+            raise
+        raise UserError(f"{error}; the run's data.dir={trained.data.dir} has it no more") from error
 
 
 if __name__ == "__main__":

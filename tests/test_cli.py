@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import hydra
@@ -423,6 +424,85 @@ def test_a_folder_of_pictures_is_no_data_directory(data, command, tmp_path):
     assert done.stderr.startswith("bpc-train: data.dir=pngs holds other files, and no prepared")
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "pngs", tmp_path / "pngs" / "a.png"]
+
+
+@pytest.fixture
+def trained_elsewhere(few_images, command, tmp_path) -> Path:
+    """A run on a data set in a directory that is not the usual one; both lie side by side."""
+    shutil.copytree(few_images, tmp_path / "elsewhere")
+    done = command(
+        *("bpc-train", "data=mnist", "data.dir=elsewhere", "hydra.run.dir=run"),
+        *("n_train_iters=4", "model.width=16", "batch_size=16"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return tmp_path / "elsewhere"
+
+
+def files_in(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_eval_finds_the_runs_data(trained_elsewhere, command, tmp_path):
+    """In the run's directory unless another is given, and it writes nothing there."""
+    before = files_in(trained_elsewhere)
+    done = command("bpc-eval", "checkpoint=run", "hydra.run.dir=eval", **NO_NETWORK)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "eval" / "metrics.json").read_text())["test_examples"] == 20
+    assert files_in(trained_elsewhere) == before
+
+    other = command("bpc-eval", "checkpoint=run", "data.dir=other", **NO_NETWORK)
+    assert other.returncode == 1
+    assert other.stderr.startswith("bpc-eval: mnist is not prepared in other and its download")
+
+    labels = trained_elsewhere / "bpc_packed" / "mnist" / "test_labels.npy"
+    labels.write_bytes(labels.read_bytes()[:-1])
+    damaged = files_in(trained_elsewhere)
+    done = command("bpc-eval", "checkpoint=run", **NO_NETWORK)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert done.stderr.endswith("; the run's data.dir=elsewhere has it no more\n")
+    assert files_in(trained_elsewhere) == damaged
+
+    trained_elsewhere.rename(tmp_path / "moved")
+    assert command("bpc-eval", "checkpoint=run", **NO_NETWORK).returncode == 1
+    usual = command("bpc-eval", "checkpoint=run", TFDS_DATA_DIR="moved", **NO_NETWORK)
+    assert (usual.returncode, usual.stderr) == (
+        0,
+        "moved/bpc_packed/mnist is damaged: making it anew\n",
+    )
+    given = command("bpc-eval", "checkpoint=run", "data.dir=moved", **NO_NETWORK)
+    assert (given.returncode, given.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_eval_takes_the_runs_archives_while_they_are_there(command, tmp_path, mnist_archives):
+    given = tmp_path / "archives"
+    shutil.copytree(mnist_archives, given)
+    words = ("data=mnist", "data.dir=elsewhere", f"data.archive_dir={given}", "n_train_iters=2")
+    done = command("bpc-train", *words, "hydra.run.dir=run", **NO_NETWORK)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "elsewhere")
+    done = command("bpc-eval", "checkpoint=run", "inference.n_steps=0", **NO_NETWORK)
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"preparing mnist in {tmp_path}/no-data (once) …\n")
+    shutil.rmtree(given)
+    done = command("bpc-eval", "checkpoint=run", "inference.n_steps=0", **NO_NETWORK)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["huggingface:a/b", "kaggle:a", "../x", "a b"])
+def test_the_name_of_a_strangers_data_set_is_no_address(name, command, tmp_path, trained):
+    """TFDS follows addresses of other libraries and repositories, which may hold code."""
+    content = (trained / "checkpoints" / "last.ckpt").read_bytes()
+    first, rest = content.split(b"\n", 1)
+    magic, version, _, length = first.split()
+    header = json.loads(rest[: int(length)]) | {"data_set": name}
+    encoded = json.dumps(header).encode()
+    line = b" ".join([magic, version, sha256(encoded).hexdigest().encode(), b"%d" % len(encoded)])
+    (tmp_path / "x.ckpt").write_bytes(line + b"\n" + encoded + rest[int(length) :])
+    done = command("bpc-eval", "checkpoint=x.ckpt", **NO_NETWORK)
+    assert done.returncode == 1
+    assert done.stderr == f"bpc-eval: x.ckpt: data_set must be a data set's name, not '{name}'\n"
 
 
 def damage_checkpoint(source: Path, target: Path, how: str) -> None:

@@ -226,7 +226,8 @@ def test_a_file_of_ones_own_with_one_key_composes(group, key, value, command, tm
 def test_a_data_set_of_ones_own_has_pixels_as_they_are(key, command, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text(f"{key}: mnist")
-    done = command("bpc-train", "--config-dir", ".", "data=mine", "--cfg", "job")
-    assert (done.returncode, done.stderr) == (0, "")
-    data = OmegaConf.create(done.stdout).data
-    assert (data[key], data.mean, data.std, data.archive_dir) == ("mnist", 0.0, 1.0, None)
+    for program, scale in (("bpc-train", (0.0, 1.0)), ("bpc-eval", (None, None))):
+        done = command(program, "--config-dir", ".", "data=mine", "--cfg", "job")
+        assert (done.returncode, done.stderr) == (0, "")
+        data = OmegaConf.create(done.stdout).data
+        assert (data[key], data.mean, data.std, data.archive_dir) == ("mnist", *scale, None)

@@ -42,8 +42,8 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
     assert isinstance(config, schema)
     for path, field, value in _leaves(config):
         _check_range(path, field.metadata, value)
-    if config_data := getattr(config, "data", None):
-        _check_data_name(config_data.name)
+    if (config_data := getattr(config, "data", None)) and config_data.name is not None:
+        check_data_name(config_data.name)
     if isinstance(config, TrainConfig):
         check_combinations(config)
     if isinstance(config, EvalConfig):
@@ -172,6 +172,16 @@ def unknown_choice(what: str, name: str, known: Sequence[str]) -> str:
     return f"unknown {what} '{name}'{hint} (known: {', '.join(known)})"
 
 
+def check_data_name(name: str, where: str = "data.name") -> None:
+    """Check that a name can be a data set's, and no path or address that TFDS would follow.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    if not re.fullmatch(r"\w+(/\w+)?", name, re.ASCII):
+        raise UserError(f"{where} must be a data set's name, not {name!r}")
+
+
 def _leaves(config: Any, prefix: str = ""):
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -194,8 +204,3 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
         raise UserError(f"{path} must be above {limits['above']}, not {value}")
     if limits["at_most"] is not None and value > limits["at_most"]:
         raise UserError(f"{path} must be at most {limits['at_most']}, not {value}")
-
-
-def _check_data_name(name: str) -> None:
-    if not re.fullmatch(r"\w+(/\w+)?", name, re.ASCII):
-        raise UserError(f"data.name must be a data set's name, not '{name}'")

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from bpc_cli.options import names
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.declare import option, option_fields
-from bpc_cli.options.schema import ComputeConfig, DataConfig, TrainConfig
+from bpc_cli.options.schema import ComputeConfig, TrainConfig
 
 
 @dataclasses.dataclass
@@ -41,6 +41,23 @@ class EvalOptimConfig:
 
 
 @dataclasses.dataclass
+class EvalDataConfig:
+    name: str | None = option(
+        "data set to test on (data=NAME); null: the one that the run was trained on"
+    )
+    dir: str | None = option(
+        "TFDS's data directory; null: the run's, if the data set is still there, else "
+        "$TFDS_DATA_DIR or ~/tensorflow_datasets"
+    )
+    archive_dir: str | None = option(
+        "folder with the data set's four original .gz archives, instead of a download; null: the "
+        "run's, if they are still there"
+    )
+    mean: float | None = option("of a data set's file; a checkpoint has its own")
+    std: float | None = option("of a data set's file; a checkpoint has its own")
+
+
+@dataclasses.dataclass
 class DiagnosisConfig:
     n_images: int = option("how many test images diagnostics use, the first", "images", at_least=1)
     image: int = option("the number of the test image whose Hessian is taken", at_least=0)
@@ -67,9 +84,7 @@ class EvalConfig:
         "what else to measure and draw, by name, or [all]; an unknown name lists all that there are"
     )
     diagnosis: DiagnosisConfig = dataclasses.field(default_factory=DiagnosisConfig)
-    data: DataConfig | None = option(
-        "data set to test on (data=NAME); null: the one that the run was trained on"
-    )
+    data: EvalDataConfig = dataclasses.field(default_factory=EvalDataConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 
 
