@@ -1,4 +1,6 @@
-"""Files that are replaced whole or not at all, and locks that end with their owner's process."""
+"""Files that are replaced whole or not at all, locks that end with their owner's process, and
+directories from strangers, in which no link leads out and no pipe is waited for.
+"""
 
 import contextlib
 import errno
@@ -8,6 +10,7 @@ import math
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,76 @@ JsonObject = dict[str, Any]
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
+def check_inside(directory: Path, path: Path) -> Path:
+    """Find where a path in a directory really is, if it is safe to open.
+
+    A directory may come from a stranger: a link in it may lead anywhere, and a pipe lets whoever
+    opens it wait for ever. Links that stay in the directory are followed, and it may be one itself.
+
+    Args:
+        directory: a run directory, or a folder of such.
+        path: the directory, or a file or folder in it; it need not exist.
+
+    Raises:
+        OSError: if a link leads out of the directory, or this is neither a file nor a folder.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(directory)):
+        raise OSError(f"{path} is a link that leads out of its run directory")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = real.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(f"{path} is neither a file nor a folder")
+    return real
+
+
+def open_inside(directory: Path, path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a file in a directory, as `check_inside` explains.
+
+    Args:
+        directory: a run directory, or a folder of such.
+        path: the file.
+        flags: those of `os.open`.
+
+    Returns:
+        A descriptor, of a regular file even if the path is replaced at this moment.
+
+    Raises:
+        OSError: if there is no such file, or it is not safe to open.
+    """
+    real = check_inside(directory, path)
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(real, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is not a file")
+    return descriptor
+
+
+def read_inside(directory: Path, path: Path, most: int) -> bytes:
+    """Read a file in a directory, of `most` bytes at most.
+
+    Raises:
+        OSError: if there is no such file, it is larger, or it is not safe to open.
+    """
+    with os.fdopen(open_inside(directory, path), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"{path} is larger than {most:,} bytes")
+    return content
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content at once: temporary name, sync of file and folder, rename.
+
+    A link at the path is replaced and not followed.
 
     Raises:
         OSError: if it cannot be written; the path is then as it was.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -96,7 +160,7 @@ def _open_locked(path: Path, when_taken: Callable[[str], None]) -> int:
     waiting = False
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = open_inside(path.parent, path, os.O_RDWR | os.O_CREAT)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

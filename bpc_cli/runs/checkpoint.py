@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from bpc_cli.errors import UserError
-from bpc_cli.files import JsonObject, sync_directory, write_atomically
+from bpc_cli.errors import UserError, one_line
+from bpc_cli.files import JsonObject, check_inside, sync_directory, write_atomically
 
 _MAGIC = b"bpc-checkpoint"
 _VERSION = 2
@@ -195,8 +195,10 @@ def open_checkpoint(path: Path, which: str = "last") -> tuple[Checkpoint, str | 
 
 
 def _read_inside(directory: Path, path: Path) -> Checkpoint:
-    if directory.resolve() not in path.resolve().parents:
-        raise UserError(f"{path} leads out of its run directory: copy the file there")
+    try:
+        check_inside(directory, path)
+    except OSError as error:
+        raise UserError(f"{one_line(error)}: copy the checkpoint there") from error
     return read_checkpoint(path)
 
 

@@ -13,10 +13,18 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from bpc_cli.errors import UserError
+from bpc_cli.errors import UserError, one_line
 from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine
-from bpc_cli.files import finite_or_null, locked, write_atomically, write_json
+from bpc_cli.files import (
+    check_inside,
+    finite_or_null,
+    locked,
+    open_inside,
+    read_inside,
+    write_atomically,
+    write_json,
+)
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -24,7 +32,12 @@ LOCK = ".lock"
 CONFIG = Path(".hydra") / "config.yaml"
 _LOG = "train.log"
 
-_OURS = (METRICS, SUMMARY, _LOG, LOCK, "curves.png", "checkpoints", "samples", ".hydra")
+_MOST_SUMMARY_BYTES = 2**20
+
+_OURS = (
+    *(METRICS, SUMMARY, _LOG, LOCK, "curves.png", "checkpoints", "samples", ".hydra"),
+    *("tensorboard", "wandb", "wandb_id"),
+)
 
 
 @contextlib.contextmanager
@@ -49,21 +62,25 @@ def claimed(path: Path) -> Iterator[None]:
 def refuse_links_out(path: Path) -> None:
     """Refuse a run directory with a link that leads out of it, as one from a stranger may have.
 
+    Neither may a pipe be in it, which whoever opens it would wait for.
+
     Raises:
-        UserError: naming the link.
+        UserError: naming the link, or what else it is.
     """
-    inside = os.path.realpath(path)
     ours = [path / name for name in _OURS]
     for entry in ours + [child for folder in ours for child in folder.glob("*")]:
-        if not os.path.realpath(entry).startswith(inside + os.sep):
-            raise UserError(f"{entry} is a link that leads out of its run directory: remove it")
+        try:
+            check_inside(path, entry)
+        except OSError as error:
+            raise UserError(f"{one_line(error)}: remove it") from error
 
 
 def is_finished(path: Path) -> bool:
     """Tell whether a directory holds a run that ended as planned."""
     try:
-        return json.loads((path / SUMMARY).read_text()).get("status") == "finished"
-    except (OSError, ValueError, AttributeError):
+        summary = json.loads(read_inside(path, path / SUMMARY, _MOST_SUMMARY_BYTES))
+        return summary.get("status") == "finished"
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
@@ -95,9 +112,10 @@ class RunDirectory:
                 unfinished.unlink()
         (path / SUMMARY).unlink(missing_ok=True)
         if earlier_metrics is not None and earlier_metrics != path / METRICS:
-            with earlier_metrics.open("rb") as file:
+            with os.fdopen(open_inside(earlier_metrics.parent, earlier_metrics), "rb") as file:
                 write_atomically(path / METRICS, file.read(earlier_bytes))
-        self._metrics = (path / METRICS).open("ab", buffering=0)
+        appending = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        self._metrics = os.fdopen(open_inside(path, path / METRICS, appending), "ab", buffering=0)
         self._metrics.truncate(earlier_bytes)
         self._logger = _make_logger(path / _LOG)
 

@@ -19,7 +19,7 @@ from bpc_cli.core.ensembles import over_ensemble
 from bpc_cli.core.models import Model
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.evaluation.statistics import MetricsLine, whole
-from bpc_cli.files import JsonObject
+from bpc_cli.files import JsonObject, read_inside, write_atomically
 
 _NOT_METRICS = {"iteration", "epoch", "seed", "seconds"}
 HISTOGRAM_IMAGES = 1_000
@@ -252,9 +252,9 @@ def _amortised(
 def _lasting_id(path: Path) -> str:
     """Read the id that a run has elsewhere, or give it one."""
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(path.read_text())
+        known = json.loads(read_inside(path.parent, path, most=100))
         if isinstance(known, str) and known.isalnum() and len(known) == 16:
             return known
     made = secrets.token_hex(8)
-    path.write_text(json.dumps(made))
+    write_atomically(path, json.dumps(made).encode())
     return made
