@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from run_files import write_lines, write_run
 
 import bpc_cli.reporting
 from bpc_cli.evaluation.metrics import METRICS
@@ -21,44 +21,6 @@ from bpc_cli.reporting.figures import curve_of, draw_learning_curves, draw_trade
 from bpc_cli.reporting.reader import find_runs, read_run
 
 TOP_2 = dataclasses.replace(METRICS["test_accuracy"], name="top_2", title="top-2 accuracy")
-
-
-def write_run(
-    path: Path, weight: float = 0.01, seeds: tuple[int, ...] = (0, 1), label_loss: str = "squared"
-) -> Path:
-    """Write a finished run of four iterations, tested at the second and the fourth."""
-    (path / ".hydra").mkdir(parents=True)
-    config = {
-        "seed": seeds[0],
-        "n_seeds": len(seeds),
-        "n_train_iters": 4,
-        "forward_energy_weight": weight,
-        "model": {"width": 32, "label_loss": label_loss},
-    }
-    (path / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
-    (path / "summary.json").write_text(
-        json.dumps({"status": "finished", "reason": None, "data": {"name": "digits"}})
-    )
-    lines = [
-        {
-            "iteration": iteration,
-            "epoch": 0,
-            "seed": seed,
-            "seconds": 1.0,
-            "gen_loss": (seed + 1) / iteration,
-            "amort_loss": 0.5 / iteration,
-            "test_accuracy": 60.0 + seed - weight if iteration % 2 == 0 else None,
-            "generation_error": 0.2 + weight if iteration % 2 == 0 else None,
-        }
-        for iteration in range(1, 5)
-        for seed in seeds
-    ]
-    write_lines(path, lines)
-    return path
-
-
-def write_lines(run: Path, lines: list[dict]) -> None:
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def lines_in(run: Path) -> list[dict]:
@@ -215,7 +177,7 @@ def test_a_line_that_no_run_writes_makes_a_run_unreadable(line, tmp_path):
     assert read_run(run).status == "unreadable"
 
 
-@pytest.mark.parametrize("value", ["2020-01-01", ".inf", "1" + 400 * "0", "!!binary aGk="])
+@pytest.mark.parametrize("value", [".inf", "'2020-01-01'", "two words"])
 def test_an_options_value_that_no_option_has_is_text(value, tmp_path):
     runs = tmp_path / "runs"
     config = write_run(runs / "0") / ".hydra" / "config.yaml"

@@ -1,7 +1,8 @@
 """Read run directories back, for `bpc-report` or a notebook; no JAX is needed.
 
-A run may come from a stranger: nothing in it is executed, links are not followed, and a run whose
-files are not as runs write them is reported as unreadable.
+A run may come from a stranger: nothing in it is executed, no link is followed out of it, and a run
+whose files are not as runs write them is reported as unreadable. Whatever is in its directory, it
+is read in bounded time and memory.
 """
 
 import dataclasses
@@ -9,23 +10,29 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-import yaml
 from omegaconf import MISSING
 
+from bpc_cli.errors import one_line
 from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine, whole
+from bpc_cli.files import check_inside, open_inside, read_inside
 from bpc_cli.options.check import take_over_former_names
 from bpc_cli.options.declare import flatten_options, option_fields
 from bpc_cli.options.schema import TrainConfig
+from bpc_cli.reporting.metrics_lines import is_number, last_test, read_metrics_lines
+from bpc_cli.reporting.plain_yaml import read_plain_yaml
+from bpc_cli.reporting.text import path_in_words, printable, shortened
 from bpc_cli.runs.directory import CONFIG, LOCK, METRICS, SUMMARY
 
-_LARGEST_FILE = 512 * 2**20
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NOT_A_RUN = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+_MOST_BYTES = 2**20  # of a config or a summary
+_LARGEST_WHOLE_NUMBER = 2**64
+_LONGEST_REASON = 500
+_LONGEST_WORD = 100
+_MOST_VERSIONS = 50
 
 OptionValue = str | int | float | bool | None
 
@@ -57,6 +64,11 @@ class RunRecord:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """Its path as text that can be shown and encoded."""
+        return path_in_words(self.path)
+
+    @property
     def is_finished(self) -> bool:
         """Whether it ended as planned, with a test."""
         return self.status == "finished" and bool(self.final)
@@ -71,42 +83,54 @@ def find_runs(directories: Iterable[Path]) -> list[Path]:
     """List the run directories at or below directories, each once, in a natural order."""
     found: dict[str, Path] = {}
     for directory in directories:
-        for folder, subfolders, files in os.walk(directory, followlinks=False):
-            is_run = METRICS in files or SUMMARY in files
-            if is_run and os.path.exists(os.path.join(folder, CONFIG)):
-                found.setdefault(os.path.realpath(folder), Path(folder))
-                subfolders.clear()
-            subfolders.sort(key=_natural)
+        for run in _runs_below(directory):
+            found.setdefault(os.path.realpath(run), run)
     return list(found.values())
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read one run directory; what cannot be read makes its status "unreadable"."""
+    """Read one run directory; whatever is wrong in it makes its status "unreadable"."""
     try:
         return _read(path)
-    except (OSError, yaml.YAMLError, *_NOT_A_RUN) as error:
-        return RunRecord(path, "unreadable", " ".join(str(error).split())[:300])
-    except RecursionError:
-        return RunRecord(path, "unreadable", "nested too deeply")
+    except (OSError, ValueError) as error:
+        reason = one_line(error)
+    except Exception as error:  # nothing in one directory may end a report on others
+        reason = f"it is not as runs write it ({type(error).__name__}: {one_line(error)})"
+    return RunRecord(path, "unreadable", shortened(printable(reason), _LONGEST_REASON))
+
+
+def _runs_below(directory: Path) -> Iterator[Path]:
+    """Walk through folders, by a list as they may be nested more deeply than calls can be."""
+    waiting = [str(directory)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+        except OSError:  # may not be read, or has gone
+            continue
+        if CONFIG.parts[0] in kinds and (METRICS in kinds or SUMMARY in kinds):
+            yield Path(folder)
+        else:
+            below = sorted((name for name in kinds if kinds[name]), key=_natural, reverse=True)
+            waiting += [os.path.join(folder, name) for name in below]
 
 
 def _read(path: Path) -> RunRecord:
     options = _options_of(path)
-    summary = json.loads(_text_of(path, SUMMARY)) if (path / SUMMARY).exists() else None
-    lines = _lines_of(path, first_seed=int(options.get("seed") or 0))
-    tests = [line for line in lines if any(line.get(m.name) is not None for m in TEST_METRICS)]
+    summary = _summary_of(path)
+    lines = read_metrics_lines(path, _first_seed(options))
     status, reason = _status_of(path, summary)
-    samples = sorted((path / "samples").glob("iteration_*.png"))
     return RunRecord(
         path=path,
         status=status,
         reason=reason,
         options=options,
-        data_set=None if summary is None else _text(summary.get("data", {}).get("name")),
+        data_set=_data_set_of(summary),
         lines=lines,
-        final=[line for line in tests if line["iteration"] == tests[-1]["iteration"]],
-        samples=[sample for sample in samples if not sample.is_symlink()],
-        versions=_versions_of(summary or {}),
+        final=last_test(lines, tuple(metric.name for metric in TEST_METRICS)),
+        samples=_samples_of(path),
+        versions=_versions_of(summary),
     )
 
 
@@ -116,102 +140,131 @@ def _options_of(path: Path) -> dict[str, OptionValue]:
     This is where the names and values of earlier versions are translated; the rest of a report
     knows today's alone.
     """
-    saved = yaml.load(_text_of(path, CONFIG), Loader=_SAFE_LOADER)
-    if not isinstance(saved, dict):
-        raise ValueError(f"{CONFIG} is not a config")
-    take_over_former_names(saved, TrainConfig)
-    values = dict(flatten_options(saved, TrainConfig))
-    for option, field in option_fields(TrainConfig):
-        if field.metadata["before"] != MISSING:
-            values.setdefault(option, field.metadata["before"])
-    return {option: _option_value(value) for option, value in values.items()}
+    text = _text_of(path, CONFIG)
+    try:
+        saved = read_plain_yaml(text)
+        if not isinstance(saved, dict):
+            raise ValueError("it is not a config")
+        take_over_former_names(saved, TrainConfig)
+        values = dict(flatten_options(saved, TrainConfig))
+        for option, field in option_fields(TrainConfig):
+            if field.metadata["before"] != MISSING:
+                values.setdefault(option, field.metadata["before"])
+        return {option: _option_value(value) for option, value in values.items()}
+    except TypeError as error:
+        raise ValueError(f"{CONFIG}: {error} is not a group of options") from error
+    except ValueError as error:
+        raise ValueError(f"{CONFIG}: {error}") from error
 
 
-def _lines_of(path: Path, first_seed: int) -> list[MetricsLine]:
-    """Read a run's metrics lines; those of a version before `n_seeds` name no seed."""
-    if not (path / METRICS).exists():
-        return []
-    return [
-        _checked_line({"seed": first_seed} | json.loads(text))
-        for text in _text_of(path, METRICS).splitlines(keepends=True)
-        if text.endswith("\n")  # else it is just being written
-    ]
+def _first_seed(options: Mapping[str, OptionValue]) -> int:
+    """Return the seed of metrics lines that name none."""
+    seed = options.get("seed", 0)
+    if not is_number(seed) or seed != int(seed):
+        raise ValueError(f"{CONFIG}: seed is not a whole number")
+    return int(seed)
+
+
+def _summary_of(path: Path) -> dict[str, Any] | None:
+    if not os.path.lexists(path / SUMMARY):
+        return None
+    text = _text_of(path, SUMMARY)
+    try:
+        summary = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{SUMMARY} is not JSON ({one_line(error)})") from error
+    if not isinstance(summary, dict):
+        raise ValueError(f"{SUMMARY} is no object")
+    return summary
+
+
+def _samples_of(path: Path) -> list[Path]:
+    """List a run's sample grids, links left out."""
+    folder = check_inside(path, path / "samples")
+    return [grid for grid in sorted(folder.glob("iteration_*.png")) if not grid.is_symlink()]
+
+
+def _data_set_of(summary: Mapping[str, Any] | None) -> str | None:
+    data = (summary or {}).get("data") or {}
+    if not isinstance(data, dict):
+        raise ValueError(f"{SUMMARY}: data is no object")
+    name = data.get("name")
+    return None if name is None else _text(name, "data.name", _LONGEST_WORD)
 
 
 def _status_of(path: Path, summary: Mapping[str, Any] | None) -> tuple[str, str | None]:
     if summary is not None:
-        return str(summary["status"]), _text(summary.get("reason"))
-    if _is_locked(path / LOCK):
+        reason = summary.get("reason")
+        return (
+            _text(summary.get("status"), "status", _LONGEST_WORD),
+            None if reason is None else _text(reason, "reason", _LONGEST_REASON),
+        )
+    if _is_locked(path):
         return "running", None
     return "unfinished", "ended without a summary, as after a kill; the same command resumes it"
 
 
 def _is_locked(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
+        descriptor = open_inside(path, path / LOCK)
+    except (FileNotFoundError, PermissionError):
         return False
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # there are no locks on this file system
+            return False
     return False
 
 
-def _versions_of(summary: Mapping[str, Any]) -> dict[str, str]:
-    versions = {str(k): str(v) for k, v in dict(summary.get("versions") or {}).items()}
-    if summary.get("device"):
-        versions["device"] = str(summary["device"])
-    return versions
+def _versions_of(summary: Mapping[str, Any] | None) -> dict[str, str]:
+    versions = (summary or {}).get("versions") or {}
+    if not isinstance(versions, dict) or len(versions) > _MOST_VERSIONS:
+        raise ValueError(f"{SUMMARY}: versions are not those of software")
+    named = versions | ({"device": summary["device"]} if summary and summary.get("device") else {})
+    return {
+        _text(name, "versions", _LONGEST_WORD): _text(version, "versions", _LONGEST_WORD)
+        for name, version in named.items()
+    }
 
 
 def _text_of(path: Path, name: str | Path) -> str:
-    """Read a file of a run.
+    """Read a text of a run.
 
     Raises:
-        ValueError: if a link leads out of the run, or it is no file or one too large.
+        OSError: if it cannot be read, is not safe to open, or is too large.
+        ValueError: if it is no text.
     """
-    file = path / name
-    if not os.path.realpath(file).startswith(os.path.realpath(path) + os.sep):
-        raise ValueError(f"{name} is a link that leads out of the run directory")
-    if not file.is_file():
-        raise ValueError(f"{name} is missing")
-    if file.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"{name} is too large to be a run's")
-    return file.read_text()
+    try:
+        return read_inside(path, path / name, _MOST_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text") from error
 
 
-def _checked_line(line: dict[str, object]) -> MetricsLine:
-    """Check that a metrics line holds finite numbers alone, and a whole iteration and seed."""
-    numbers = {name: value for name, value in line.items() if value is None or is_number(value)}
-    are_finite = all(value is None or math.isfinite(value) for value in numbers.values())
-    are_whole = all(type(line.get(name)) is int for name in ("iteration", "seed"))
-    if len(numbers) < len(line) or not are_finite or not are_whole:
-        raise ValueError(f"{METRICS} has a line that is not a run's")
-    return numbers
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _text(value: Any, name: str, most: int) -> str:
+    """Check that a summary's value is text, and make it such that it can be shown."""
+    if not isinstance(value, str):
+        raise ValueError(f"{SUMMARY}: {name} is no text")
+    return shortened(printable(value), most)
 
 
 def _option_value(value: object) -> OptionValue:
     """Make 1e-3 a number, which YAML 1.1 takes for text, and text of what is not an option's."""
     if isinstance(value, dict | list):
-        return json.dumps(value, sort_keys=True, default=str)
+        return json.dumps(value, sort_keys=True)
     if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if abs(value) > _LARGEST_WHOLE_NUMBER:
+            raise ValueError("it has a number that is too large for any option")
         return value
     try:
         number = float(str(value))
     except ValueError:
-        return str(value)
-    if not math.isfinite(number):
-        return str(value)
-    return value if isinstance(value, int) else number
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+        return printable(str(value))
+    return number if math.isfinite(number) else printable(str(value))
 
 
 def _natural(name: str) -> tuple[int, int, str]:
