@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bpc_cli.errors import UserError, one_line
+from bpc_cli.files import check_inside, write_atomically
 
 _PAGE = "index.html"
 _TABLE = "results.csv"
@@ -34,38 +35,41 @@ def main() -> None:
 def report(directories: Sequence[Path], output: Path, refresh: float | None = None) -> None:
     """Compare the runs at or below directories: write a page, its figures and a table.
 
+    A run that cannot be read is listed as that, whatever is in its directory.
+
     Args:
         directories: run directories, sweep directories, or any above them.
         output: the folder to write to, made if missing.
         refresh: seconds after which a browser is to load the page again; None for never.
 
     Raises:
-        UserError: if there are no runs.
+        UserError: if there are no runs, or a link leads from output out of the directories.
         OSError: if something cannot be written.
     """
     # Imported here, so that a wrong command line is rejected without waiting for Matplotlib.
-    from bpc_cli.files import write_atomically
     from bpc_cli.reporting.configurations import compare
     from bpc_cli.reporting.figures import save_figures
     from bpc_cli.reporting.page import make_page
     from bpc_cli.reporting.reader import find_runs, read_run
-    from bpc_cli.reporting.tables import write_results
+    from bpc_cli.reporting.tables import results_table
+    from bpc_cli.reporting.text import path_in_words
 
     for directory in directories:
         if not directory.is_dir():
             raise UserError(f"there is no directory {directory}")
+    folder = _real_folder(output, directories)
     runs = [read_run(path) for path in find_runs(directories)]
     if not runs and refresh is None:
         names = ", ".join(str(directory) for directory in directories)
         raise UserError(f"there are no runs in {names}: give run or sweep directories")
     comparison = compare(runs)
-    output.mkdir(parents=True, exist_ok=True)
-    figures = save_figures(comparison, output)
-    write_results(runs, output / _TABLE)
-    write_atomically(output / _PAGE, make_page(comparison, figures, refresh).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = save_figures(comparison, folder)
+    write_atomically(folder / _TABLE, results_table(runs).encode())
+    write_atomically(folder / _PAGE, make_page(comparison, figures, refresh).encode())
     print(
         f"{len(runs)} runs, {len(comparison.unfinished)} of them not finished: "
-        f"{os.path.relpath(output / _PAGE)}",
+        f"{path_in_words(os.path.relpath(output / _PAGE))}",
         flush=True,
     )
 
@@ -75,6 +79,20 @@ def _default_output(directories: Sequence[Path]) -> Path:
     if len(directories) == 1:
         return directories[0] / "report"
     return Path("outputs") / "report" / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+
+
+def _real_folder(output: Path, directories: Sequence[Path]) -> Path:
+    """Find where a report really goes: in a directory that it is about, no link is followed out.
+
+    Raises:
+        UserError: if a link leads out.
+    """
+    place = os.path.abspath(output)
+    about = [each for each in directories if Path(place).is_relative_to(os.path.abspath(each))]
+    try:
+        return check_inside(about[0] if about else output, output)
+    except OSError as error:
+        raise UserError(f"{one_line(error)}: choose another place by --output") from error
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:

@@ -7,6 +7,7 @@ import numpy as np
 
 _RESAMPLES = 9_999
 _CONFIDENCE = 0.95
+_MOST_AT_ONCE = 10**7  # numbers drawn; all of them for up to a thousand seeds
 _NOT_AVERAGED = ("iteration", "epoch", "seconds", "seed")
 
 MetricsLine = dict[str, int | float | None]  # of metrics.jsonl: numbers by name; None for no number
@@ -51,6 +52,7 @@ def spread(numbers: Sequence[int | float]) -> Spread:
         confidence_level=_CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(0),
+        batch=max(1, min(_RESAMPLES, _MOST_AT_ONCE // len(values))),
     ).confidence_interval
     return Spread(mean, std, float(interval.low), float(interval.high), len(values))
 

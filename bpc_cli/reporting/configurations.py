@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from bpc_cli.evaluation.metrics import METRICS, Metric
 from bpc_cli.evaluation.statistics import MetricsLine, Spread, spread, whole
-from bpc_cli.options.declare import option_fields
+from bpc_cli.options.declare import option_fields, option_paths
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.reporting.reader import OptionValue, RunRecord
+from bpc_cli.reporting.text import shortened
 
 WEIGHT = "forward_energy_weight"
 _LABEL_LOSS = "model.label_loss"
 # A run may be resumed with other lengths, but its results are then other ones.
 _LENGTHS = {"n_train_iters", "n_epochs"}
 _SEED_OPTIONS = {"seed", "n_seeds"}
+# What a page shows of a run that a stranger may have made; results.csv has the rest.
+_MOST_OPTIONS = 20
+_LONGEST_VALUE = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,16 +142,18 @@ def compare(runs: Sequence[RunRecord]) -> Comparison:
 
 def describe(options: Mapping[str, OptionValue]) -> str:
     """Put options in words, such as "forward_energy_weight=0.001, model.depth=3"."""
-    return ", ".join(f"{name}={in_words(value)}" for name, value in options.items())
+    words = [f"{name}={in_words(value)}" for name, value in options.items()]
+    more = len(words) - _MOST_OPTIONS
+    return ", ".join([*words[:_MOST_OPTIONS], *([f"and {more} more"] if more > 0 else [])])
 
 
 def in_words(value: OptionValue) -> str:
-    """Write an option's value as one would give it."""
+    """Write an option's value as one would give it, the middle of a long text left out."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else shortened(str(value), _LONGEST_VALUE)
 
 
 def _configuration(
@@ -176,13 +182,15 @@ def _numbers_of(lines: Sequence[MetricsLine], metric: Metric) -> list[int | floa
 
 
 def _differing(runs: Sequence[RunRecord]) -> list[str]:
-    """List the options in which runs differ, those left out that change no result."""
+    """List the options in which runs differ, ours first; those left out that change no result."""
     changes_nothing = _SEED_OPTIONS | {
         path
         for path, field in option_fields(TrainConfig)
         if field.metadata["may_change"] and path not in _LENGTHS
     }
-    names = dict.fromkeys(name for run in runs for name in run.options)
+    found = dict.fromkeys(name for run in runs for name in run.options)
+    ours = set(option_paths(TrainConfig))
+    names = sorted(found, key=lambda name: name not in ours)
     return [
         name
         for name in names

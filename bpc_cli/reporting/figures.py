@@ -1,7 +1,10 @@
 """The figures of a report: the trade-off over α_f, learning curves, and samples."""
 
 import dataclasses
-from collections.abc import Sequence
+import io
+import json
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -11,17 +14,23 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bpc_cli.errors import one_line
 from bpc_cli.evaluation.metrics import Metric
 from bpc_cli.evaluation.statistics import whole
+from bpc_cli.files import write_atomically
 from bpc_cli.plots import label_log_axis_plainly
 from bpc_cli.reporting.configurations import WEIGHT, Comparison, Configuration, describe
-from bpc_cli.reporting.reader import is_number
-from bpc_cli.reporting.samples import sample_picture, save_animation
+from bpc_cli.reporting.metrics_lines import is_number
+from bpc_cli.reporting.samples import animation, sample_picture
+from bpc_cli.reporting.text import shortened
 
 _MARKERS = "osD^vP*X"
 _STYLES = ("-", "--", "-.", ":")
 _MOST_CURVES = 24  # more would hide each other
 _MOST_POINTS = 60
+_MOST_IN_LEGEND = 60  # beside which a figure would be too high to save
+_LONGEST_LABEL = 160
+_WEIGHTS = (1e-30, 1e30)  # others cannot be drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +43,7 @@ class ReportFigures:
         n_curves: how many configurations the learning curves show.
         samples: a small sample grid for each configuration, as PNG; None where there is none.
         animations: a GIF for each configuration; None where it kept one grid at most.
+        problems: a sentence for each figure that could not be drawn.
     """
 
     trade_off: Path | None
@@ -41,6 +51,7 @@ class ReportFigures:
     n_curves: int
     samples: list[bytes | None]
     animations: list[Path | None]
+    problems: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,21 +73,41 @@ class _Look(TypedDict):
 
 
 def save_figures(comparison: Comparison, folder: Path) -> ReportFigures:
-    """Save every figure of a report in a folder: curves as SVG and PNG, animations as GIF."""
+    """Save every figure of a report in a folder: curves as SVG and PNG, animations as GIF.
+
+    Raises:
+        OSError: if one cannot be written; one that cannot be drawn is left out.
+    """
     curves = _spread_out(comparison.configurations)
     animations = []
     for number, configuration in enumerate(comparison.configurations):
-        path = folder / f"samples_{number:03d}.gif"
-        animations.append(path if save_animation(configuration, path) else None)
+        path, content = folder / f"samples_{number:03d}.gif", animation(configuration)
+        if content is not None:
+            write_atomically(path, content)
+        animations.append(None if content is None else path)
+    problems: list[str] = []
+
+    def save(name: str, shown_as: str, draw: Callable[[], Figure | None]) -> Path | None:
+        try:
+            contents = _encoded(draw())
+        except Exception as error:  # whatever numbers a run may have, the rest of a report is made
+            title = name.replace("_", " ")
+            problems.append(f"The figure of the {title} could not be drawn ({one_line(error)}).")
+            return None
+        for suffix, content in contents.items():
+            write_atomically((folder / name).with_suffix(suffix), content)
+        return (folder / name).with_suffix(shown_as) if contents else None
+
     return ReportFigures(
         # Vectors are small for the trade-off's few points; the curves' many are smaller as pixels.
-        trade_off=_save(draw_trade_off(comparison), folder / "trade_off", ".svg"),
-        learning_curves=_save(
-            draw_learning_curves(comparison, curves), folder / "learning_curves", ".png"
+        trade_off=save("trade_off", ".svg", lambda: draw_trade_off(comparison)),
+        learning_curves=save(
+            "learning_curves", ".png", lambda: draw_learning_curves(comparison, curves)
         ),
         n_curves=len(curves),
         samples=[sample_picture(configuration) for configuration in comparison.configurations],
         animations=animations,
+        problems=problems,
     )
 
 
@@ -94,9 +125,9 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
         return None
     zero_at = min((weight for weight in weights if weight and weight > 0), default=1.0) / 10
     families = _families(comparison.configurations)
-    figure, panels = _figure_with_panels(len(metrics), 0.22 * len(families))
+    figure, panels = _figure_with_panels(len(metrics), 0.22 * min(len(families), _MOST_IN_LEGEND))
     for axes, metric in zip(panels, metrics, strict=True):
-        for number, (label, members) in enumerate(families.items()):
+        for number, (label, members) in enumerate(families):
             look = _look_of(number, len(families))
             _draw_family(axes, members, metric, zero_at, label, look)
         axes.set(xlabel="forward_energy_weight (α_f)", xscale="log")
@@ -213,31 +244,47 @@ def _label_values(axes: Axes, metric: Metric, label_loss: str | None) -> None:
 
 
 def _add_legend(figure: Figure, panels: Sequence[Axes], n_columns: int = 1) -> None:
-    """Add one legend of what any of the panels shows."""
+    """Add one legend of what any of the panels shows, the first where there are too many."""
     shown = {
         label: handle
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        shown.values(), shown.keys(), loc="outside lower left", fontsize=8, ncols=n_columns
+    labels = list(shown)[:_MOST_IN_LEGEND]
+    handles = [shown[label] for label in labels]
+    if len(shown) > len(labels):
+        labels[-1] = f"… and {len(shown) - len(labels) + 1} more"
+    legend = figure.legend(
+        handles,
+        [shortened(label, _LONGEST_LABEL) for label in labels],
+        loc="outside lower left",
+        fontsize=8,
+        ncols=n_columns,
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in an option is a dollar sign
 
 
-def _families(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
-    """Sort configurations by all but α_f; data sets are never joined."""
+def _families(
+    configurations: Sequence[Configuration],
+) -> list[tuple[str, list[Configuration]]]:
+    """Sort configurations by all but α_f, each family with a label; data sets are never joined."""
     families: dict[str, list[Configuration]] = {}
     for each in configurations:
-        others = describe(each.others)
-        label = f"{each.data_set}: {others}" if others else each.data_set
-        families.setdefault(label, []).append(each)
-    return families
+        key = json.dumps([each.data_set, list(each.others.values())])
+        families.setdefault(key, []).append(each)
+    labelled = []
+    for members in families.values():
+        others = describe(members[0].others)
+        data_set = members[0].data_set
+        labelled.append((f"{data_set}: {others}" if others else data_set, members))
+    return labelled
 
 
 def _weight_of(configuration: Configuration) -> float | None:
-    """Return a configuration's α_f; None where a damaged config has no such number."""
-    weight = configuration.options[WEIGHT]
-    return float(weight) if is_number(weight) else None
+    """Return a configuration's α_f; None where a damaged config has none that can be drawn."""
+    weight, (least, most) = configuration.options[WEIGHT], _WEIGHTS
+    return float(weight) if is_number(weight) and (weight == 0 or least <= weight <= most) else None
 
 
 def _look_of(number: int, total: int) -> _Look:
@@ -260,11 +307,16 @@ def _spread_out(configurations: Sequence[Configuration]) -> list[Configuration]:
     return [configurations[i] for i in chosen]
 
 
-def _save(figure: Figure | None, path: Path, shown_as: str) -> Path | None:
-    """Save a figure as SVG and PNG, and return the one that the page shows."""
+def _encoded(figure: Figure | None) -> dict[str, bytes]:
+    """Draw a figure as SVG and PNG; nothing where there is none."""
     if figure is None:
-        return None
-    # Without a date, the same runs make the same file.
-    figure.savefig(path.with_suffix(".svg"), dpi=130, metadata={"Date": None})
-    figure.savefig(path.with_suffix(".png"), dpi=130)
-    return path.with_suffix(shown_as)
+        return {}
+    contents = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks, and of narrow panels
+        # Without a date, the same runs make the same file.
+        for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
+            file = io.BytesIO()
+            figure.savefig(file, format=suffix[1:], dpi=130, metadata=metadata)
+            contents[suffix] = file.getvalue()
+    return contents

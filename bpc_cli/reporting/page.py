@@ -12,12 +12,14 @@ from bpc_cli.reporting.configurations import Comparison, Configuration, describe
 from bpc_cli.reporting.figures import ReportFigures
 from bpc_cli.reporting.reader import RunRecord
 from bpc_cli.reporting.tables import metrics_table
+from bpc_cli.reporting.text import shortened
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}
 _MOST_SAMPLES = 48
 _MOST_EMBEDDED = 1_500_000  # bytes of animations; the others lie beside the page
 _MOST_LISTED = 200
 _MOST_REPEATED = 10
+_LONGEST_PATH = 300
 
 
 def make_page(comparison: Comparison, figures: ReportFigures, refresh: float | None = None) -> str:
@@ -39,6 +41,7 @@ def make_page(comparison: Comparison, figures: ReportFigures, refresh: float | N
         f"{reload}<title>bpc report</title><style>\n{_packaged('page.css')}</style></head><body>",
         f"<h1>bpc report</h1><p>{escape(_headline(comparison))}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in _notes(comparison)),
+        *(f'<p class="note">{escape(problem)}</p>' for problem in figures.problems),
         *_trade_off(figures),
         *_configurations(comparison),
         *_samples(comparison.configurations, figures.samples),
@@ -81,7 +84,7 @@ def _notes(comparison: Comparison) -> list[str]:
             "number and figure, and listed below."
         )
     if comparison.repeated:
-        paths = ", ".join(str(run.path) for run in comparison.repeated[:_MOST_REPEATED])
+        paths = ", ".join(_path_of(run) for run in comparison.repeated[:_MOST_REPEATED])
         notes.append(f"Left out, as later runs have the same configuration and seeds: {paths}.")
     if len({_key_versions(run) for run in comparison.runs if run.versions}) > 1:
         notes.append("These runs were made with different software or devices (see the end).")
@@ -170,10 +173,14 @@ def _unfinished_row(run: RunRecord, differing: Sequence[str]) -> str:
     options = describe({name: run.options.get(name) for name in differing})
     iteration = whole(run.lines[-1], "iteration") if run.lines else "–"
     return (
-        f"<tr><td><code>{escape(str(run.path))}</code></td><td>{escape(run.status)}</td>"
+        f"<tr><td><code>{escape(_path_of(run))}</code></td><td>{escape(run.status)}</td>"
         f'<td>{escape(options)}</td><td class="number">{iteration}</td>'
-        f'<td class="reason">{escape((run.reason or "")[:500])}</td></tr>'
+        f'<td class="reason">{escape(run.reason or "")}</td></tr>'
     )
+
+
+def _path_of(run: RunRecord) -> str:
+    return shortened(run.name, _LONGEST_PATH)
 
 
 def _versions(runs: Sequence[RunRecord]) -> list[str]:

@@ -1,64 +1,82 @@
 """The tables of a report: configurations with their final metrics, and `results.csv`."""
 
 import csv
+import io
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 from bpc_cli.evaluation.metrics import Metric
 from bpc_cli.evaluation.statistics import Spread
 from bpc_cli.reporting.configurations import Comparison, Configuration, in_words
-from bpc_cli.reporting.reader import OptionValue, RunRecord, is_number
+from bpc_cli.reporting.metrics_lines import is_number
+from bpc_cli.reporting.reader import OptionValue, RunRecord
+from bpc_cli.reporting.text import shortened
+
+_MOST_OPTIONS = 30
+_LONGEST_CELL = 10_000  # readers of CSV have limits of their own
 
 
-def write_results(runs: Sequence[RunRecord], path: Path) -> None:
-    """Write a row for each run and seed: where it is, how it ended, options, final metrics."""
+def results_table(runs: Sequence[RunRecord]) -> str:
+    """Write a row for each run and seed as CSV: where it is, how it ended, options, metrics."""
     options = dict.fromkeys(name for run in runs for name in run.options)
     metrics = dict.fromkeys(name for run in runs for line in run.final for name in line)
     for names in (options, metrics):
         names.pop("seed", None)  # a column of its own
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["run", "status", "reason", "data_set", "seed", *options, *metrics])
-        for run in runs:
-            for line in run.final or [{}]:
-                seed = line.get("seed", run.options.get("seed"))
-                table.writerow(
-                    [
-                        *(run.path, run.status, run.reason, run.data_set, seed),
-                        *(run.options.get(name) for name in options),
-                        *(line.get(name) for name in metrics),
-                    ]
-                )
+    written = io.StringIO(newline="")
+    table = csv.writer(written)
+    table.writerow(["run", "status", "reason", "data_set", "seed", *options, *metrics])
+    for run in runs:
+        values = {name: _csv_cell(value) for name, value in run.options.items()}
+        for line in run.final or [{}]:
+            seed = line.get("seed", values.get("seed"))
+            table.writerow(
+                [
+                    *(run.name, run.status, run.reason, run.data_set, seed),
+                    *(values.get(name) for name in options),
+                    *(line.get(name) for name in metrics),
+                ]
+            )
+    return written.getvalue()
 
 
 def metrics_table(comparison: Comparison) -> str:
     """Write configurations and their final metrics as an HTML table that a browser can sort."""
     metrics, label_loss = comparison.metrics, comparison.label_loss
-    options = list(comparison.configurations[0].options)
+    options = list(comparison.configurations[0].options)[:_MOST_OPTIONS]
     titles = [metric.axis_label(label_loss) for metric in metrics]
     headings = ["data set", *options, "seeds", *titles]
     head = "".join(f'<th scope="col"><button>{escape(text)}</button></th>' for text in headings)
     rows = [
-        f"<tr>{_row(configuration, comparison, metrics)}</tr>"
+        f"<tr>{_row(configuration, comparison, options, metrics)}</tr>"
         for configuration in comparison.configurations
     ]
+    left_out = len(comparison.configurations[0].options) - len(options)
+    more = f"<p>They differ in {left_out} more options.</p>" if left_out else ""
     return (
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{more}"
         "<p>★ best mean of its data set. Mean ± standard deviation over seeds, and the 95 % "
         "bootstrap interval of the mean. Every run and seed: <code>results.csv</code>.</p>"
     )
 
 
-def _row(configuration: Configuration, comparison: Comparison, metrics: Sequence[Metric]) -> str:
+def _row(
+    configuration: Configuration,
+    comparison: Comparison,
+    options: Sequence[str],
+    metrics: Sequence[Metric],
+) -> str:
     cells = [_cell(configuration.data_set)]
-    cells += [_cell(value) for value in configuration.options.values()]
+    cells += [_cell(configuration.options[name]) for name in options]
     cells.append(_cell(len(configuration.lines)))
     for metric in metrics:
         is_best = comparison.best(configuration.data_set, metric) is configuration
         cells.append(_metric_cell(configuration.spreads.get(metric.name), metric, is_best=is_best))
     return "".join(cells)
+
+
+def _csv_cell(value: OptionValue) -> OptionValue:
+    return shortened(value, _LONGEST_CELL) if isinstance(value, str) else value
 
 
 def _cell(value: OptionValue) -> str:
