@@ -17,8 +17,9 @@ import bpc_cli.reporting
 from bpc_cli.evaluation.metrics import METRICS
 from bpc_cli.report import report
 from bpc_cli.reporting.configurations import Comparison, compare
-from bpc_cli.reporting.figures import curve_of, draw_learning_curves, draw_trade_off
+from bpc_cli.reporting.learning_curves import curve_of, draw_learning_curves
 from bpc_cli.reporting.reader import find_runs, read_run
+from bpc_cli.reporting.trade_off import draw_trade_off
 
 TOP_2 = dataclasses.replace(METRICS["test_accuracy"], name="top_2", title="top-2 accuracy")
 
