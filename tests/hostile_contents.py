@@ -129,6 +129,13 @@ def summaries() -> Iterator[Harm]:
     for key in ("data", "versions"):
         for name, text in {"a number": "3", "a word": '"word"', "a full list": "[1]"}.items():
             yield in_summary(key, name, text)
+    for name, text in {
+        **{"a number": "3", "an object": '{"a": 1}', "a list of words": '["word"]'},
+        **{"a sign without words": '[{"sign": "energy"}]', "many signs": json.dumps([{}] * 99)},
+        "a number for words": '[{"line": 3}]',
+    }.items():
+        yield in_summary("health", name, text)
+    yield in_summary("health", "markup", json.dumps([{"line": MARKUP}]), False)
     versions = {str(number): "1" for number in range(20_000)}
     yield in_summary("versions", "20,000 entries", json.dumps(versions))
     yield in_summary("status", "null", "null")

@@ -110,15 +110,6 @@ def test_a_hostile_run_is_read_harmlessly_or_said_to_be_unreadable(harm, outside
 
 
 @pytest.mark.slow
-@each_harm
-def test_a_report_on_a_hostile_run_is_made(harm, outside, tmp_path):
-    write_run(tmp_path / "good")
-    bad = make_run(tmp_path, harm, outside)
-    report([tmp_path], tmp_path / "report")
-    name = os.fsencode(bad.name).decode("utf-8", "backslashreplace").replace("\n", "�")
-    check_report(tmp_path / "report", {name.rpartition("/")[2]})
-
-
 def test_one_report_on_all_hostile_runs_is_made_in_bounded_memory(outside, tmp_path, environment):
     write_run(tmp_path / "runs" / "good")
     for number, harm in enumerate(HARMS):
@@ -163,6 +154,7 @@ def test_a_report_inside_a_directory_of_any_name_is_made(directory, command, tmp
     assert (tmp_path / os.fsdecode(directory) / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_watching_goes_on_whatever_one_directory_holds(outside, started, tmp_path):
     write_run(tmp_path / "runs" / "good")
     by_name = {harm.name: harm for harm in HARMS}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_files import write_lines, write_run
+from run_files import summary_of, write_lines, write_run
 
 import bpc_cli.reporting
 from bpc_cli.evaluation.metrics import METRICS
@@ -37,6 +37,17 @@ def reported(runs: Path, output: Path) -> tuple[str, list[dict[str, str]]]:
     report([runs], output)
     with (output / "results.csv").open(newline="") as file:
         return unescape((output / "index.html").read_text()), list(csv.DictReader(file))
+
+
+def test_a_page_lists_what_training_looked_unhealthy(tmp_path):
+    runs = [write_run(tmp_path / "runs" / str(number), 0.1**number) for number in (1, 2)]
+    signs = [{"line": "since iteration 41 energy <b>grows</b>"}, {"line": "and weights"}]
+    (runs[0] / "summary.json").write_text(json.dumps(summary_of(runs[0]) | {"health": signs}))
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    raw = (tmp_path / "report" / "index.html").read_text()
+    assert "Runs whose training looks unhealthy" in page
+    assert "energy &lt;b&gt;grows&lt;/b&gt;<br>and weights" in raw
+    assert "The training of 1 runs showed signs of bad health" in page
 
 
 def headings(page: str) -> list[str]:

@@ -47,6 +47,7 @@ def make_page(comparison: Comparison, figures: ReportFigures, refresh: float | N
         *_samples(comparison.configurations, figures.samples),
         *_learning_curves(figures, len(comparison.configurations)),
         *_animations(comparison.configurations, figures.animations),
+        *_unhealthy(comparison.runs, comparison.differing_at_all),
         *_unfinished(comparison.unfinished, comparison.differing_at_all),
         *_versions(comparison.runs),
         f"<script>\n{_packaged('page.js')}</script>",
@@ -82,6 +83,11 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append(
             f"{len(comparison.unfinished)} runs are not finished. They are left out of every "
             "number and figure, and listed below."
+        )
+    if unhealthy := sum(bool(run.health) for run in comparison.runs):
+        notes.append(
+            f"The training of {unhealthy} runs showed signs of bad health, listed below. Finished "
+            "ones are included in every number and figure."
         )
     if comparison.repeated:
         paths = ", ".join(_path_of(run) for run in comparison.repeated[:_MOST_REPEATED])
@@ -156,6 +162,26 @@ def _animations(
     return ["<h2>Samples during training</h2>", f'<div class="grids">{"".join(figures)}</div>']
 
 
+def _unhealthy(runs: Sequence[RunRecord], differing: Sequence[str]) -> list[str]:
+    """List the runs whose training showed signs of bad health, whether they finished or not."""
+    unhealthy = [run for run in runs if run.health]
+    if not unhealthy:
+        return []
+    rows = "".join(
+        f"<tr><td><code>{escape(_path_of(run))}</code></td>"
+        f"<td>{escape(_options_in_words(run, differing))}</td>"
+        f'<td class="reason">{"<br>".join(map(escape, run.health))}</td></tr>'
+        for run in unhealthy[:_MOST_LISTED]
+    )
+    left_out = len(unhealthy) - _MOST_LISTED
+    more = f"<p>And {left_out} more.</p>" if left_out > 0 else ""
+    return [
+        "<h2>Runs whose training looks unhealthy</h2>",
+        '<div class="wide"><table><thead><tr><th>run</th><th>configuration</th><th>signs</th></tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>{more}",
+    ]
+
+
 def _unfinished(runs: Sequence[RunRecord], differing: Sequence[str]) -> list[str]:
     if not runs:
         return []
@@ -170,13 +196,17 @@ def _unfinished(runs: Sequence[RunRecord], differing: Sequence[str]) -> list[str
 
 
 def _unfinished_row(run: RunRecord, differing: Sequence[str]) -> str:
-    options = describe({name: run.options.get(name) for name in differing})
+    options = _options_in_words(run, differing)
     iteration = whole(run.lines[-1], "iteration") if run.lines else "–"
     return (
         f"<tr><td><code>{escape(_path_of(run))}</code></td><td>{escape(run.status)}</td>"
         f'<td>{escape(options)}</td><td class="number">{iteration}</td>'
         f'<td class="reason">{escape(run.reason or "")}</td></tr>'
     )
+
+
+def _options_in_words(run: RunRecord, differing: Sequence[str]) -> str:
+    return describe({name: run.options.get(name) for name in differing})
 
 
 def _path_of(run: RunRecord) -> str:

@@ -33,6 +33,7 @@ _LARGEST_WHOLE_NUMBER = 2**64
 _LONGEST_REASON = 500
 _LONGEST_WORD = 100
 _MOST_VERSIONS = 50
+_MOST_SIGNS = 50
 
 OptionValue = str | int | float | bool | None
 
@@ -45,6 +46,7 @@ class RunRecord:
         path: the directory.
         status: finished, interrupted, diverged, failed, running, unfinished or unreadable.
         reason: why it is not finished, where that is known.
+        health: signs of bad health that its training showed, a line each.
         options: every option by its dotted path; lists and dictionaries as JSON.
         data_set: the data set really used; None before it is known.
         lines: metrics lines, a line per iteration and seed.
@@ -56,6 +58,7 @@ class RunRecord:
     path: Path
     status: str
     reason: str | None = None
+    health: list[str] = dataclasses.field(default_factory=list)
     options: dict[str, OptionValue] = dataclasses.field(default_factory=dict)
     data_set: str | None = None
     lines: list[MetricsLine] = dataclasses.field(default_factory=list)
@@ -125,6 +128,7 @@ def _read(path: Path) -> RunRecord:
         path=path,
         status=status,
         reason=reason,
+        health=_health_of(summary),
         options=options,
         data_set=_data_set_of(summary),
         lines=lines,
@@ -202,6 +206,15 @@ def _status_of(path: Path, summary: Mapping[str, Any] | None) -> tuple[str, str 
     if _is_locked(path):
         return "running", None
     return "unfinished", "ended without a summary, as after a kill; the same command resumes it"
+
+
+def _health_of(summary: Mapping[str, Any] | None) -> list[str]:
+    signs = (summary or {}).get("health") or []
+    if not isinstance(signs, list) or not all(isinstance(sign, dict) for sign in signs):
+        raise ValueError(f"{SUMMARY}: health is no list of objects")
+    if len(signs) > _MOST_SIGNS:
+        raise ValueError(f"{SUMMARY}: health has more than {_MOST_SIGNS} signs")
+    return [_text(sign.get("line"), "health", _LONGEST_REASON) for sign in signs]
 
 
 def _is_locked(path: Path) -> bool:

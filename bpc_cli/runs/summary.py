@@ -1,6 +1,5 @@
 """How a run ended: its summary, and its final metrics in words."""
 
-import dataclasses
 import functools
 import platform
 from collections.abc import Mapping, Sequence
@@ -41,7 +40,15 @@ def summarise(
     return {
         "status": outcome[0],
         "reason": outcome[1],
-        "health": [dataclasses.asdict(finding) for finding in health],
+        "health": [
+            {
+                "sign": finding.sign,
+                "since": finding.since,
+                "seeds": finding.seeds,
+                "line": finding.in_a_line(of_several=several is not None),
+            }
+            for finding in health
+        ],
         "final": None if final is None else mean_line(final),
         "best": None if best is None else mean_line(best),
         **({"final_spread": spreads(several), "seeds": several} if several else {}),
