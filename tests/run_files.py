@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from bpc_cli.runs.checkpoint import read_checkpoint
+
 
 def lines_of(run: Path) -> list[dict]:
     """Read a run's metrics lines, but for the clock."""
@@ -58,3 +60,18 @@ def write_run(
 
 def write_lines(run: Path, lines: list[dict]) -> None:
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def assert_same_run(run: Path, expected: Path) -> None:
+    """Compare all that two runs left, but for the clock."""
+    assert status_of(run) == "finished"
+    assert lines_of(run) == lines_of(expected)
+    names = sorted(path.name for path in (expected / "checkpoints").iterdir())
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == names
+    for name in names:
+        saved, wanted = (read_checkpoint(r / "checkpoints" / name) for r in (run, expected))
+        assert saved.header["iteration"] == wanted.header["iteration"], name
+        assert saved.header["arrays"] == wanted.header["arrays"]
+        assert saved.payload == wanted.payload, name
+    pictures = sorted(path.name for path in (expected / "samples").iterdir())
+    assert sorted(path.name for path in (run / "samples").iterdir()) == pictures

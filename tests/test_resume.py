@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import environment_in
-from run_files import lines_of, status_of, summary_of
+from run_files import assert_same_run, lines_of, status_of, summary_of
 
 from bpc_cli.errors import UserError
 from bpc_cli.runs.checkpoint import read_checkpoint
@@ -41,20 +41,6 @@ def uninterrupted(made_once) -> Path:
 
 def content_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_same_run(run: Path, expected: Path) -> None:
-    assert status_of(run) == "finished"
-    assert lines_of(run) == lines_of(expected)
-    names = sorted(path.name for path in (expected / "checkpoints").iterdir())
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == names
-    for name in names:
-        saved, wanted = (read_checkpoint(r / "checkpoints" / name) for r in (run, expected))
-        assert saved.header["iteration"] == wanted.header["iteration"], name
-        assert saved.header["arrays"] == wanted.header["arrays"]
-        assert saved.payload == wanted.payload, name
-    pictures = sorted(path.name for path in (expected / "samples").iterdir())
-    assert sorted(path.name for path in (run / "samples").iterdir()) == pictures
 
 
 def wait_until(happens, process: subprocess.Popen, seconds: float = 120) -> None:

@@ -83,14 +83,14 @@ class Recorder:
             if line["test_accuracy"] is not None:
                 tested.setdefault(whole(line, "iteration"), []).append(line)
         self._final = list(tested.values())[-1] if tested else None
-        self._best = max(tested.values(), key=_mean_accuracy, default=None)
         self._checkpoints = Checkpoints(run.checkpoints, plan.schedule, start)
+        self._best = self._take_over_best(tested)
 
     @contextlib.contextmanager
     def outcome(self) -> Iterator[None]:
         """Write curves and summary at the end of a `with` block, however the training ended."""
         self.clock.end_start_up()
-        self._take_over(self._start)
+        self._count_earlier_seconds()
         try:
             yield
             self._conclude("finished")
@@ -215,16 +215,25 @@ class Recorder:
             f"avg amort test accuracy={mean['test_accuracy']:.2f}{of_seeds(lines)}"
         )
 
-    def _take_over(self, start: Start) -> None:
-        """Take over an earlier process's clock and checkpoints, as if it had not ended."""
-        if start.checkpoint is None:
+    def _take_over_best(self, tested: Mapping[int, list[MetricsLine]]) -> list[MetricsLine] | None:
+        """Take over earlier checkpoints; return the best test point that one is left of."""
+        accuracies = {iteration: _mean_accuracy(lines) for iteration, lines in tested.items()}
+        kept = self._checkpoints.take_over(self._start, accuracies)
+        best = max(accuracies, key=lambda iteration: accuracies[iteration], default=None)
+        if kept != best:
+            place = "the next test point takes" if kept is None else f"iteration {kept} has taken"
+            self._run.warn(
+                f"the checkpoint of iteration {best}, the best so far, is lost: {place} its place"
+            )
+        return None if kept is None else tested[kept]
+
+    def _count_earlier_seconds(self) -> None:
+        """Take over an earlier process's clock, as if it had not ended."""
+        if self._start.checkpoint is None:
             return
         here = self.clock.elapsed - self.clock.seconds["train"]
-        self.clock.add_earlier(start.checkpoint.header["seconds"])
+        self.clock.add_earlier(self._start.checkpoint.header["seconds"])
         self._earlier = self.clock.elapsed - self.clock.seconds["train"] - here
-        best = whole(self._best[0], "iteration") if self._best else None
-        if not self._checkpoints.take_over(start, best):
-            self._best = None  # it is lost: the next test point is the best that there is
 
     def _diverged(
         self, iteration: int, broken: set[str], lines: Sequence[MetricsLine]

@@ -38,6 +38,9 @@ def find_start(
 ) -> Start:
     """Find what a run resumes: what its directory holds, else another run or checkpoint.
 
+    A directory whose process was killed while it took over another's checkpoints has no last one of
+    its own yet, and takes them over again.
+
     Args:
         directory: the run's.
         other: a run directory or a checkpoint to resume where its own directory holds none.
@@ -48,7 +51,8 @@ def find_start(
         UserError: if the run was made with options that may not change, or nothing of it can be
             read, or its metrics lack lines.
     """
-    if any((directory / "checkpoints").glob("*.ckpt")):
+    names = {path.name for path in (directory / "checkpoints").glob("*.ckpt")}
+    if {"last.ckpt", "previous.ckpt"} & names or (names and other is None):
         return _resume(directory, directory, list_changes)
     if other is not None:
         return _resume(other, directory, list_changes)

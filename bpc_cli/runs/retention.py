@@ -2,12 +2,18 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError
 from bpc_cli.files import JsonObject
-from bpc_cli.runs.checkpoint import copy_checkpoint, read_checkpoint, save_checkpoint
+from bpc_cli.runs.checkpoint import (
+    Checkpoint,
+    copy_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from bpc_cli.runs.plan import Schedule
 from bpc_cli.runs.resume import Start
 
@@ -45,42 +51,62 @@ class Checkpoints:
         if self._last.exists():
             copy_checkpoint(self._last, self._last.with_name("previous.ckpt"))
         save_checkpoint(self._last, state, header)
-        self._give_names(iteration, is_best=is_best)
+        if is_best:
+            copy_checkpoint(self._last, self._best)
+        self._keep(iteration)
         self.saved, self._saved_at = iteration, time.monotonic()
 
-    def take_over(self, start: Start, best: int | None) -> bool:
+    def take_over(self, start: Start, accuracies: Mapping[int, float]) -> int | None:
         """Take over an earlier process's checkpoints, as if it had not ended.
+
+        That may have been between any two renames, of a save or of another's taking over: `best` is
+        set right by what the metrics say. It comes before `last`, with which a directory has
+        something of its own to resume (see `find_start`).
 
         Args:
             start: what the run resumes.
-            best: the iteration of its best test point.
+            accuracies: the test points so far, by iteration.
 
         Returns:
-            Whether the best checkpoint is there.
+            The iteration of the best test point that a checkpoint is left of; None without any.
         """
         if start.checkpoint is None or start.metrics is None:
-            return True
+            return None
+        left = _checkpoints_of(accuracies, start.checkpoint, start.metrics.parent / "checkpoints")
+        best = max(sorted(left), key=lambda iteration: accuracies[iteration], default=None)
+        if best is not None:
+            copy_checkpoint(left[best], self._best)
         if start.checkpoint.path != self._last:
             copy_checkpoint(start.checkpoint.path, self._last)
-        # A kill may have come between saving a checkpoint and giving it its other names.
-        self._give_names(start.iteration, is_best=best == start.iteration)
-        if best in (None, start.iteration):
-            return True
-        earlier = start.metrics.parent / "checkpoints" / "best.ckpt"
-        if not _is_of_iteration(earlier, best):
-            return False
-        copy_checkpoint(earlier, self._last.with_name("best.ckpt"))
-        return True
+        if best is None:
+            self._best.unlink(missing_ok=True)
+        self._keep(start.iteration)
+        return best
 
-    def _give_names(self, iteration: int, *, is_best: bool) -> None:
+    @property
+    def _best(self) -> Path:
+        return self._last.with_name("best.ckpt")
+
+    def _keep(self, iteration: int) -> None:
+        """Give the last checkpoint a name of its own, if the schedule asks for that."""
         keep_every = self._schedule.keep_every
-        if is_best:
-            copy_checkpoint(self._last, self._last.with_name("best.ckpt"))
         if keep_every is not None and iteration % keep_every == 0:
-            copy_checkpoint(self._last, self._last.with_name(f"iteration_{iteration:07d}.ckpt"))
+            copy_checkpoint(self._last, self._last.with_name(_kept_name(iteration)))
 
 
-def _is_of_iteration(path: Path, iteration: int | None) -> bool:
-    with contextlib.suppress(UserError):
-        return read_checkpoint(path).header["iteration"] == iteration
-    return False
+def _kept_name(iteration: int) -> str:
+    return f"iteration_{iteration:07d}.ckpt"
+
+
+def _checkpoints_of(
+    accuracies: Mapping[int, float], newest: Checkpoint, folder: Path
+) -> dict[int, Path]:
+    """Find checkpoints of test points, by iteration: the best one, and others at hand."""
+    left = {newest.header["iteration"]: newest.path}
+    names = ["best.ckpt"]
+    if accuracies:
+        names.append(_kept_name(max(sorted(accuracies), key=lambda i: accuracies[i])))
+    for name in names:
+        with contextlib.suppress(UserError):
+            left.setdefault(read_checkpoint(folder / name).header["iteration"], folder / name)
+    return {iteration: path for iteration, path in left.items() if iteration in accuracies}
