@@ -117,6 +117,33 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, encoded.encode())
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON in which numbers are finite, and whole ones have 64 bits, as all of ours are.
+
+    Raises:
+        ValueError: if the text is nothing of the kind, or nested too deeply.
+    """
+    try:
+        return json.loads(
+            text, parse_constant=_finite_number, parse_float=_finite_number, parse_int=_whole_number
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number that is not finite")
+    return number
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        raise ValueError("a number of more than 64 bits")
+    return int(text)
+
+
 def finite_or_null(value: Any) -> Any:
     """Replace NaN and infinities by None, all the way down, as JSON has no such numbers."""
     if isinstance(value, Mapping):

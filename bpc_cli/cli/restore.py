@@ -101,8 +101,6 @@ def restore_models(checkpoint: Checkpoint, trained: TrainConfig) -> Model:
         # A depth that the file does not back would take for ever to build.
         if trained.model.depth > len(checkpoint.header["arrays"]):
             raise ValueError("fewer arrays than layers")
-        if not isinstance(checkpoint.header["class_names"], list):
-            raise TypeError("class_names must be a list")
         maker = model_maker(
             trained, len(checkpoint.header["class_names"]), _image_shape(checkpoint)
         )
@@ -117,6 +115,4 @@ def restore_models(checkpoint: Checkpoint, trained: TrainConfig) -> Model:
 
 def _image_shape(checkpoint: Checkpoint) -> tuple[int, int, int]:
     height, width, channels = checkpoint.header["image_shape"]
-    if not all(type(length) is int and length > 0 for length in (height, width, channels)):
-        raise ValueError("image_shape must be three lengths")
     return height, width, channels

@@ -22,6 +22,14 @@ from bpc_cli.options.schema import TrainConfig
 
 Config = TypeVar("Config")
 
+# What a saved config can have at most: two lists of a number per layer are the most there is.
+_DEEPEST = 8
+_MOST_VALUES = 5_000
+_LONGEST_TEXT = 10_000
+# What an error line shows of it.
+_LONGEST_VALUE = 100
+_LONGEST_LINE = 500
+
 
 def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) -> Config:
     """Turn a composed config into its schema's dataclass, every value checked.
@@ -39,6 +47,8 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     except OmegaConfBaseException as error:
         raise UserError(explain_omegaconf_error(error, schema)) from error
+    except OverflowError as error:  # a number too large for a float
+        raise UserError("a number among the options is out of range") from error
     assert isinstance(config, schema)
     for path, field, value in _leaves(config):
         _check_range(path, field.metadata, value)
@@ -65,15 +75,11 @@ def check_saved_config(saved: object, path: Path) -> TrainConfig:
     """
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds no config")
-    try:
-        refers = "${" in json.dumps(
-            saved
-        )  # what is saved has been resolved, so it asks for nothing
-        complete = copy.deepcopy(saved)
-    except RecursionError as error:
-        raise UserError(f"{path} holds a config that is nested too deeply") from error
-    if refers:
+    if excess := _excess_of(saved):
+        raise UserError(f"{path} holds a config that {excess}")
+    if "${" in json.dumps(saved):  # what is saved has been resolved, so it asks for nothing
         raise UserError(f"{path} holds a config that refers to other places")
+    complete = copy.deepcopy(saved)
     try:
         take_over_former_names(complete, TrainConfig)
         for option, field in option_fields(TrainConfig):
@@ -84,8 +90,30 @@ def check_saved_config(saved: object, path: Path) -> TrainConfig:
         raise UserError(f"{path} holds a config whose {error} is not a group") from error
     try:
         return check_config(complete, TrainConfig)
-    except (UserError, OverflowError) as error:  # a number too large for a float
-        raise UserError(f"{path} holds a config that cannot be used: {one_line(error)}") from error
+    except UserError as error:
+        reason = _cut(one_line(error), _LONGEST_LINE)
+        raise UserError(f"{path} holds a config that cannot be used: {reason}") from error
+
+
+def _excess_of(saved: object) -> str | None:
+    """Say what a saved config has more of than any could, before work is spent on it."""
+    level, n_values = [saved], 0
+    for _ in range(_DEEPEST):
+        if any(isinstance(value, str) and len(value) > _LONGEST_TEXT for value in level):
+            return "holds a text that is too long"
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += [*value.keys(), *value.values()]
+            elif isinstance(value, list):
+                below += value
+        n_values += len(below)
+        if n_values > _MOST_VALUES:
+            return "holds too many values"
+        if not below:
+            return None
+        level = below
+    return "is nested too deeply"
 
 
 def take_over_former_names(saved: dict[str, Any], schema: type) -> None:
@@ -123,7 +151,8 @@ def changed_options(earlier: TrainConfig, now: TrainConfig) -> list[str]:
             stretched and option in ("n_train_iters", "n_epochs")
         )
         if value != then and not may_change:
-            listed.append(f"{option} (was {then}, now {value})")
+            was, now_is = (_cut(str(each), _LONGEST_VALUE) for each in (then, value))
+            listed.append(f"{option} (was {was}, now {now_is})")
     return listed
 
 
@@ -178,8 +207,13 @@ def check_data_name(name: str, where: str = "data.name") -> None:
     Raises:
         UserError: if it cannot.
     """
-    if not re.fullmatch(r"\w+(/\w+)?", name, re.ASCII):
-        raise UserError(f"{where} must be a data set's name, not {name!r}")
+    if not is_data_name(name):
+        raise UserError(f"{where} must be a data set's name, not {_cut(name, _LONGEST_VALUE)!r}")
+
+
+def is_data_name(name: object) -> bool:
+    """Tell whether a value can be a data set's name, such as "mnist" or "emnist/letters"."""
+    return isinstance(name, str) and bool(re.fullmatch(r"\w{1,99}(/\w{1,99})?", name, re.ASCII))
 
 
 def _leaves(config: Any, prefix: str = ""):
@@ -196,6 +230,8 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
         raise UserError(unknown_choice(path, str(value), limits["choices"]))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError(f"{path} must be a number of at most 64 bits")
     if not math.isfinite(value):
         raise UserError(f"{path} must be a finite number, not {value}")
     if limits["at_least"] is not None and value < limits["at_least"]:
@@ -204,3 +240,7 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
         raise UserError(f"{path} must be above {limits['above']}, not {value}")
     if limits["at_most"] is not None and value > limits["at_most"]:
         raise UserError(f"{path} must be at most {limits['at_most']}, not {value}")
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -3,18 +3,17 @@
 A file is one line `bpc-checkpoint VERSION SHA256 LENGTH` on the header that follows, the header
 (JSON: config, iteration, the payload's length and SHA-256, each array's name, type and shape), and
 the payload: the arrays' bytes, little-endian, in the header's order. Reading executes nothing and
-allocates nothing that the file's own size does not back.
+allocates nothing that the file's own bytes on disk do not back.
 """
 
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -24,15 +23,13 @@ from jaxtyping import PyTree
 
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import JsonObject, check_inside, sync_directory, write_atomically
+from bpc_cli.runs.header import DTYPES, MAX_HEADER_BYTES, parse_header, saved_arrays
 
 _MAGIC = b"bpc-checkpoint"
 _VERSION = 2
 _READABLE = (1, 2)
 _FIRST_LINE_BYTES = 256
-_DTYPES = {
-    dtype.__name__: dtype
-    for dtype in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.uint32, np.bool)
-}
+_HARMLESS_BYTES = 64 * 2**20
 
 State = TypeVar("State", bound=PyTree)
 
@@ -65,6 +62,7 @@ def save_checkpoint(path: Path, state: PyTree, header: JsonObject) -> None:
 
     Raises:
         OSError: if the file cannot be written; the path is then as it was.
+        ValueError: if the header is longer than any that can be read.
     """
     arrays = [(name, _to_little_endian(leaf)) for name, leaf in _named_arrays(state)]
     payload = b"".join(array.tobytes() for _, array in arrays)
@@ -77,6 +75,8 @@ def save_checkpoint(path: Path, state: PyTree, header: JsonObject) -> None:
         "payload_sha256": hashlib.sha256(payload).hexdigest(),
     }
     encoded = json.dumps(header, allow_nan=False).encode() + b"\n"
+    if len(encoded) > MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {len(encoded)} bytes is longer than {MAX_HEADER_BYTES}")
     digest = hashlib.sha256(encoded).hexdigest().encode()
     first_line = b"%s %d %s %d\n" % (_MAGIC, _VERSION, digest, len(encoded))
     write_atomically(path, first_line + encoded + payload)
@@ -90,32 +90,59 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():  # a pipe or a device would never end
         raise UserError(f"there is no checkpoint at {path}")
-    content = path.read_bytes()
-    first_line, newline, _ = content[:_FIRST_LINE_BYTES].partition(b"\n")
+    try:
+        with path.open("rb") as file:
+            return _read(file, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)})") from error
+    except MemoryError as error:
+        raise UserError(f"{path} is larger than the memory that there is") from error
+
+
+def _read(file: BinaryIO, path: Path) -> Checkpoint:
+    first_line, newline, _ = file.read(_FIRST_LINE_BYTES).partition(b"\n")
     words = first_line.split(b" ")
     if words[0] != _MAGIC:
         raise UserError(f"{path} is not a bpc checkpoint, or its first bytes are damaged")
     damaged = UserError(f"{path} is damaged (its checksum does not match): use another checkpoint")
     if not newline or len(words) != 4 or not (words[1].isdigit() and words[3].isdigit()):
         raise damaged
-    version = int(words[1])
+    version, header_bytes = int(words[1]), int(words[3])
     if version not in _READABLE:
         raise UserError(
             f"{path} has checkpoint format {version}, this version of bpc reads up to {_VERSION}"
         )
-    start = len(first_line) + 1
-    encoded = content[start : start + int(words[3])]
-    payload = content[start + len(encoded) :]
+    if header_bytes > MAX_HEADER_BYTES:
+        raise damaged
+    file.seek(len(first_line) + 1)
+    encoded = file.read(header_bytes)
     if hashlib.sha256(encoded).hexdigest().encode() != words[2]:
         raise damaged
-    header = _parse_header(encoded)
-    if (
-        header is None
-        or header["payload_bytes"] != len(payload)
-        or header["payload_sha256"] != hashlib.sha256(payload).hexdigest()
-    ):
+    try:
+        header = parse_header(encoded)
+    except ValueError as error:
+        raise UserError(
+            f"{path} has a header that bpc does not write ({one_line(error)}): use another "
+            "checkpoint"
+        ) from error
+    status = os.fstat(file.fileno())
+    if file.tell() + header["payload_bytes"] != status.st_size:
+        raise damaged
+    if _is_mostly_holes(status):
+        raise UserError(f"{path} is damaged (most of it is not on disk): use another checkpoint")
+    payload = file.read(header["payload_bytes"])
+    if header["payload_sha256"] != hashlib.sha256(payload).hexdigest():
         raise damaged
     return Checkpoint(path, version, header, payload)
+
+
+def _is_mostly_holes(status: os.stat_result) -> bool:
+    """Tell whether a large file's size is a claim: whether disk blocks back an eighth of it.
+
+    Weights are noise, which no file system compresses so far. Some file systems count no blocks.
+    """
+    on_disk = status.st_blocks * 512
+    return status.st_size > _HARMLESS_BYTES and 0 < on_disk < status.st_size // 8
 
 
 def restore(checkpoint: Checkpoint, like: State) -> State:
@@ -129,7 +156,7 @@ def restore(checkpoint: Checkpoint, like: State) -> State:
     Raises:
         UserError: if an array is missing, or is not of the state's type and shape.
     """
-    saved = _saved_arrays(checkpoint)
+    saved = _arrays_of(checkpoint)
     filled = []
     for name, leaf in _named_arrays(like):
         array = saved.get(name if checkpoint.version > 1 else _name_in_format_1(name))
@@ -157,7 +184,12 @@ def copy_checkpoint(source: Path, target: Path) -> None:
     except OSError:
         write_atomically(target, source.read_bytes())
         return
-    temporary.replace(target)
+    try:
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink()
+        error.filename = str(target)
+        raise
     sync_directory(target.parent)
 
 
@@ -217,37 +249,23 @@ def _name_in_format_1(name: str) -> str:
     return re.sub(r"(\[\d+\])(?:\.layer)?\.(weight|bias)$", r".layers\1.\2", name)
 
 
-def _saved_arrays(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """View a checkpoint's payload as arrays, believing no size that the payload does not have."""
-    saved, offset = {}, 0
+def _arrays_of(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """View a checkpoint's payload as arrays."""
+    arrays, offset = {}, 0
     try:
-        for array in checkpoint.header["arrays"]:
-            dtype = np.dtype(_DTYPES[array["dtype"]]).newbyteorder("<")
-            count = math.prod(array["shape"])
-            raw = np.frombuffer(checkpoint.payload, dtype, count, offset)
-            saved[array["name"]] = raw.reshape(array["shape"]).astype(dtype.newbyteorder("="))
-            offset += count * dtype.itemsize
-        complete = offset == len(checkpoint.payload)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        complete = False
-    if not complete:
-        raise UserError(f"{checkpoint.path} is damaged: its arrays do not fill its payload")
-    return saved
+        for saved in saved_arrays(checkpoint.header):
+            view = np.ndarray(saved.shape, saved.dtype, checkpoint.payload, offset)
+            arrays[saved.name] = view.astype(saved.dtype.newbyteorder("="))
+            offset += saved.n_bytes
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{checkpoint.path} is damaged: its arrays do not fill its payload"
+        ) from error
+    return arrays
 
 
 def _to_little_endian(leaf: Any) -> np.ndarray:
     array = np.asarray(leaf)
-    if array.dtype.name not in _DTYPES:
+    if array.dtype.name not in DTYPES:
         raise TypeError(f"checkpoints hold no arrays of type {array.dtype}")
     return array.astype(array.dtype.newbyteorder("<"))
-
-
-def _parse_header(encoded: bytes) -> JsonObject | None:
-    try:
-        header = json.loads(encoded)
-    except (ValueError, RecursionError):
-        return None
-    wanted = {"config", "iteration", "arrays", "payload_bytes", "payload_sha256"}
-    if not isinstance(header, dict) or not wanted <= header.keys():
-        return None
-    return header if type(header["iteration"]) is int else None

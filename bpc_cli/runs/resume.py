@@ -7,9 +7,9 @@ from typing import NamedTuple
 from bpc_cli.core.ensembles import stack, take
 from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError
-from bpc_cli.files import JsonObject
 from bpc_cli.runs.checkpoint import Checkpoint, open_checkpoint, restore
 from bpc_cli.runs.directory import METRICS, refuse_links_out
+from bpc_cli.runs.header import describes_its_run
 
 
 class Start(NamedTuple):
@@ -112,7 +112,7 @@ def _resume(
 ) -> Start:
     checkpoint, warning = open_checkpoint(source)
     header = checkpoint.header
-    if not _describes_its_run(header):
+    if not describes_its_run(header):
         raise UserError(f"{checkpoint.path} cannot be resumed: it can only be evaluated")
     if changed := list_changes(header["config"], checkpoint.path):
         raise UserError(
@@ -131,8 +131,3 @@ def _resume(
         raise UserError(f"{lacking}: resume={checkpoint.path} resumes it in a new directory")
     notices.append(f"WARNING: {lacking}: there are metrics from the checkpoint on alone")
     return Start(checkpoint, None, 0, tuple(notices))
-
-
-def _describes_its_run(header: JsonObject) -> bool:
-    kinds = {"metrics_bytes": int, "seconds": dict, "versions": dict, "data_set": str}
-    return header["iteration"] > 0 and all(type(header.get(k)) is kinds[k] for k in kinds)
