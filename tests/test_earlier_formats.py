@@ -77,6 +77,20 @@ def test_it_resumes_as_it_would_have(earlier, command):
         assert_close(line, theirs, rtol=1e-4)
 
 
+@pytest.mark.parametrize("lost", ["seed", "gen_loss"])
+def test_its_damaged_metrics_are_noticed_without_a_checksum(lost, earlier, command):
+    run, _ = earlier
+    summary = (run / "summary.json").read_bytes()
+    *before, last = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    line = json.loads(last) | {lost: None}
+    damaged = "".join(before) + json.dumps(line).ljust(len(last) + 20) + "\n"
+    (run / "metrics.jsonl").write_text(damaged)
+    done = command("bpc-train", *overrides_of(run), "n_train_iters=20", f"hydra.run.dir={run}")
+    assert done.returncode == 1
+    assert "metrics.jsonl is damaged in lines that were there" in done.stderr
+    assert (run / "summary.json").read_bytes() == summary
+
+
 def test_it_loads_in_python(earlier):
     run, kept = earlier
     options = yaml.safe_load((run / ".hydra" / "config.yaml").read_text())

@@ -1,5 +1,6 @@
 """Runs that are stopped, killed or damaged: what was saved is there, and goes on as if whole."""
 
+import json
 import os
 import random
 import shutil
@@ -215,7 +216,14 @@ def test_metrics_lines_after_the_checkpoint_are_cut_off(command, tmp_path, unint
 
 
 @pytest.mark.parametrize(
-    "line", ["[]", "5", "{}", '{"iteration": "1", "test_accuracy": null}', "{"]
+    "line",
+    [
+        *("[]", "5", "{}", "{", '{"iteration": "1", "test_accuracy": null}'),
+        *('{"iteration": 1, "test_accuracy": 5.0}', "[" * 900 + "]" * 900),
+        '{"iteration": 1, "seed": 0, "test_accuracy": NaN}',
+        '{"iteration": 1, "seed": 0, "test_accuracy": null, "gen_loss": 1e999}',
+        '{"iteration": 1, "seed": 0, "test_accuracy": "5.0"}',
+    ],
 )
 def test_a_line_that_is_no_metrics_is_reported_as_damage(line, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(f"{line}\n")
@@ -226,14 +234,64 @@ def test_a_line_that_is_no_metrics_is_reported_as_damage(line, tmp_path):
         run.read_metrics()
 
 
-def test_lost_metrics_lines_are_noticed(command, tmp_path, uninterrupted):
+def lose_the_end(content: bytes) -> bytes:
+    return content[:-300]
+
+
+def change_a_number(content: bytes) -> bytes:
+    return content.replace(b'"gen_loss": 0.4', b'"gen_loss": 0.3', 1)
+
+
+def lose_a_seed(content: bytes) -> bytes:
+    *before, last = content.splitlines(keepends=True)
+    return b"".join(before) + last.replace(b'"seed"', b'"sead"')
+
+
+def lose_a_loss(content: bytes) -> bytes:
+    first, *others = content.splitlines(keepends=True)
+    line = json.loads(first) | {"gen_loss": None}
+    return json.dumps(line).encode() + b"\n" + b"".join(others) + b"\n" * 100
+
+
+def put_nan(content: bytes) -> bytes:
+    *before, last = content.splitlines(keepends=True)
+    line = json.loads(last) | {"test_accuracy": float("nan")}
+    return b"".join(before) + json.dumps(line).encode() + b"\n" + b"{}\n" * 100
+
+
+DAMAGES = (lose_the_end, change_a_number, lose_a_seed, lose_a_loss, put_nan)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damaged_metrics_are_noticed_and_nothing_is_touched(
+    damage, is_finished, command, tmp_path, uninterrupted
+):
     run = copy_of(uninterrupted, tmp_path)
-    content = (run / "metrics.jsonl").read_bytes()
-    (run / "metrics.jsonl").write_bytes(content[:-300])
-    done = command("bpc-train", *SMALL, "hydra.run.dir=run")
+    if is_finished:
+        shutil.copy(uninterrupted / "summary.json", run)
+    metrics = run / "metrics.jsonl"
+    damaged = damage(metrics.read_bytes())
+    assert damaged != metrics.read_bytes()
+    metrics.write_bytes(damaged)
+    before = content_of(run)
+    done = command("bpc-train", *SMALL, "n_train_iters=410", "hydra.run.dir=run")
     assert done.returncode == 1
-    assert "metrics.jsonl lacks lines that were there when last.ckpt was saved" in done.stderr
-    assert (run / "metrics.jsonl").read_bytes() == content[:-300]
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    wrong = "lacks lines" if damage is lose_the_end else "is damaged in lines"
+    assert f"metrics.jsonl {wrong} that were there when last.ckpt was saved" in done.stderr
+    assert content_of(run) == before
+
+
+def test_a_damaged_run_is_resumed_in_a_new_directory(command, tmp_path, uninterrupted):
+    run = copy_of(uninterrupted, tmp_path)
+    metrics = run / "metrics.jsonl"
+    metrics.write_bytes(change_a_number(metrics.read_bytes()))
+    words = (*SMALL, "n_train_iters=410", "resume=run", "hydra.run.dir=new")
+    done = command("bpc-train", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "WARNING: run/metrics.jsonl is damaged in lines that were there when" in done.stdout
+    assert [line["iteration"] for line in lines_of(tmp_path / "new")] == list(range(401, 411))
 
 
 @pytest.mark.slow

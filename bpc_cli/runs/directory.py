@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import logging
 import os
@@ -14,9 +15,9 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from bpc_cli.errors import UserError, one_line
-from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.files import (
+    JsonObject,
     check_inside,
     finite_or_null,
     locked,
@@ -25,6 +26,7 @@ from bpc_cli.files import (
     write_atomically,
     write_json,
 )
+from bpc_cli.runs.metrics_lines import read_lines
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -111,12 +113,16 @@ class RunDirectory:
             for unfinished in folder.glob(".*.????????.tmp"):  # of a process that was killed
                 unfinished.unlink()
         (path / SUMMARY).unlink(missing_ok=True)
-        if earlier_metrics is not None and earlier_metrics != path / METRICS:
+        earlier = b""
+        if earlier_metrics is not None:
             with os.fdopen(open_inside(earlier_metrics.parent, earlier_metrics), "rb") as file:
-                write_atomically(path / METRICS, file.read(earlier_bytes))
+                earlier = file.read(earlier_bytes)
+            if earlier_metrics != path / METRICS:
+                write_atomically(path / METRICS, earlier)
         appending = os.O_RDWR | os.O_APPEND | os.O_CREAT
         self._metrics = os.fdopen(open_inside(path, path / METRICS, appending), "ab", buffering=0)
-        self._metrics.truncate(earlier_bytes)
+        self._metrics.truncate(len(earlier))
+        self._digest = hashlib.sha256(earlier)
         self._logger = _make_logger(path / _LOG)
 
     def __enter__(self) -> "RunDirectory":
@@ -145,8 +151,8 @@ class RunDirectory:
         """
         encoded = "".join(
             json.dumps(finite_or_null(line), allow_nan=False) + "\n" for line in lines
-        )
-        before, rest = self.metrics_bytes, memoryview(encoded.encode())
+        ).encode()
+        before, rest = os.fstat(self._metrics.fileno()).st_size, memoryview(encoded)
         try:
             while rest:
                 rest = rest[self._metrics.write(rest) :]
@@ -154,16 +160,19 @@ class RunDirectory:
             self._metrics.truncate(before)
             error.filename = str(self.path / METRICS)
             raise
+        self._digest.update(encoded)
 
-    def sync_metrics(self) -> int:
-        """Make the metrics lines so far last through a power cut; return their number of bytes."""
+    def sync_metrics(self) -> JsonObject:
+        """Make the metrics lines so far last through a power cut.
+
+        Returns:
+            Their number of bytes and SHA-256, by which a checkpoint's header knows them again.
+        """
         os.fsync(self._metrics.fileno())
-        return self.metrics_bytes
-
-    @property
-    def metrics_bytes(self) -> int:
-        """The size of the metrics file."""
-        return os.fstat(self._metrics.fileno()).st_size
+        return {
+            "metrics_bytes": os.fstat(self._metrics.fileno()).st_size,
+            "metrics_sha256": self._digest.hexdigest(),
+        }
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the run's summary, replacing an earlier one."""
@@ -177,16 +186,9 @@ class RunDirectory:
         """
         path = self.path / METRICS
         try:
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            for line in lines:
-                if type(line["iteration"]) is not int or "test_accuracy" not in line:
-                    raise TypeError
-                numbers = [line.get(metric.name) for metric in TEST_METRICS]
-                if not all(number is None or isinstance(number, float) for number in numbers):
-                    raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return read_lines(path)
+        except ValueError as error:
             raise UserError(f"{path} is damaged: choose another hydra.run.dir") from error
-        return lines
 
 
 class _ConsoleHandler(logging.Handler):

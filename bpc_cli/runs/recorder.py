@@ -262,7 +262,7 @@ class Recorder:
         return {
             "config": self._plan.options,
             "iteration": iteration,
-            "metrics_bytes": self._run.sync_metrics(),
+            **self._run.sync_metrics(),
             "seconds": self.clock.seconds | {"total": self.clock.elapsed},
             "versions": software_versions() | {"device": device_kind()},
             "data_set": dataset.name,

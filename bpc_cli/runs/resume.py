@@ -10,6 +10,7 @@ from bpc_cli.errors import UserError
 from bpc_cli.runs.checkpoint import Checkpoint, open_checkpoint, restore
 from bpc_cli.runs.directory import METRICS, refuse_links_out
 from bpc_cli.runs.header import describes_its_run
+from bpc_cli.runs.metrics_lines import what_is_wrong
 
 
 class Start(NamedTuple):
@@ -49,7 +50,7 @@ def find_start(
 
     Raises:
         UserError: if the run was made with options that may not change, or nothing of it can be
-            read, or its metrics lack lines.
+            read, or its metrics are not what they were; its directory is then as it was.
     """
     names = {path.name for path in (directory / "checkpoints").glob("*.ckpt")}
     if {"last.ckpt", "previous.ckpt"} & names or (names and other is None):
@@ -124,10 +125,11 @@ def _resume(
     run = source if source.is_dir() else checkpoint.path.resolve().parent.parent
     refuse_links_out(run)
     metrics, n_bytes = run / METRICS, header["metrics_bytes"]
-    if metrics.is_file() and metrics.stat().st_size >= n_bytes:
+    wrong = what_is_wrong(metrics, n_bytes, header.get("metrics_sha256"))
+    if wrong is None:
         return Start(checkpoint, metrics, n_bytes, tuple(notices))
-    lacking = f"{metrics} lacks lines that were there when {checkpoint.path.name} was saved"
+    damage = f"{metrics} {wrong} that were there when {checkpoint.path.name} was saved"
     if source == directory:
-        raise UserError(f"{lacking}: resume={checkpoint.path} resumes it in a new directory")
-    notices.append(f"WARNING: {lacking}: there are metrics from the checkpoint on alone")
+        raise UserError(f"{damage}: resume={checkpoint.path} resumes it in a new directory")
+    notices.append(f"WARNING: {damage}: there are metrics from the checkpoint on alone")
     return Start(checkpoint, None, 0, tuple(notices))
