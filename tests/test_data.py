@@ -25,7 +25,8 @@ from sklearn.datasets import load_digits as load_uci_digits
 
 from bpc_cli.data.archives import GivenArchives, check_archives
 from bpc_cli.data.datasets import batch_indices, load_dataset
-from bpc_cli.data.tfds import download_is_reachable
+from bpc_cli.data.packing import open_packed, pack
+from bpc_cli.data.tfds import PreparedSplits, download_is_reachable
 from bpc_cli.errors import UserError
 
 
@@ -314,6 +315,49 @@ def test_archives_that_were_packed_again_are_prepared(tmp_path):
             )
         ]
         assert counts[0] == counts[1]
+
+
+@pytest.fixture
+def packed(tmp_path) -> Path:
+    """A packed data set of a few images of 2×3 pixels."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{what}": rng.integers(0, 2, shape, np.uint8)
+        for split, n in (("train", 5), ("test", 4))
+        for what, shape in (("images", (n, 6)), ("labels", n))
+    }
+    pack("tiny", PreparedSplits(arrays, "1.0.0", (2, 3, 1), ["a", "b"]), tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_every_flipped_byte_of_a_manifest_is_noticed(packed):
+    assert open_packed(packed) is not None
+    manifest = packed / "manifest.json"
+    content = manifest.read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << (position % 5)
+        manifest.write_bytes(damaged)
+        found = open_packed(packed)
+        if found is not None:  # space between the entries
+            assert json.loads(damaged) == json.loads(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_accepted"),
+    [
+        ({}, True),
+        ({"image_shape": [2, 2, 1]}, False),
+        ({"image_shape": [-2, -3, 1]}, False),
+        ({"class_names": None}, False),
+        ({"more": 1}, False),
+    ],
+)
+def test_a_manifest_of_an_earlier_release_has_no_checksum(change, is_accepted, packed):
+    manifest = json.loads((packed / "manifest.json").read_text())
+    del manifest["sha256"]
+    (packed / "manifest.json").write_text(json.dumps(manifest | change))
+    assert (open_packed(packed) is not None) == is_accepted
 
 
 @pytest.mark.slow

@@ -5,16 +5,19 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bpc_cli.data.archives import GivenArchives
 from bpc_cli.data.checksums import file_checksum
 from bpc_cli.errors import UserError
-from bpc_cli.files import locked
+from bpc_cli.files import JsonObject, locked, parse_json
+
+if TYPE_CHECKING:  # which imports TFDS, and most runs do without
+    from bpc_cli.data.tfds import PreparedSplits
 
 MANIFEST = "manifest.json"
 _PACKED = "bpc_packed"
@@ -24,6 +27,8 @@ _WHAT_DATA_DIR_IS = (
 )
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _FILES = tuple(f"{array}.npy" for array in ARRAYS)
+_CHECKSUM = "sha256"
+_ENTRIES = {"name", "tfds_version", "image_shape", "class_names", "files"}
 
 
 class Packed(NamedTuple):
@@ -101,25 +106,31 @@ def prepare_and_pack(
     packed: Path,
     probe_seconds: float,
 ) -> None:
-    """Prepare by TFDS, then write the packed arrays under a temporary name and rename them."""
+    """Prepare a data set by TFDS, and pack it in place of a damaged copy."""
     from bpc_cli.data import tfds
 
     if packed.exists():
         print(f"{packed} is damaged: making it anew", file=sys.stderr)
-    splits = tfds.prepare(name, data_dir, archives, probe_seconds)
+    pack(name, tfds.prepare(name, data_dir, archives, probe_seconds), packed)
+
+
+def pack(name: str, splits: "PreparedSplits", packed: Path) -> None:
+    """Write packed arrays and their manifest under a temporary name, and rename them at once."""
+    packed.parent.mkdir(parents=True, exist_ok=True)
     for unfinished in packed.parent.glob(f".{packed.name}-????????"):  # by a process since killed
         shutil.rmtree(unfinished, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{packed.name}-", dir=packed.parent))
     try:
         for array in ARRAYS:
             np.save(partial / f"{array}.npy", splits.arrays[array])
-        manifest = {
+        content = {
             "name": name,
             "tfds_version": splits.version,
             "image_shape": splits.image_shape,
             "class_names": splits.class_names,
             "files": {f"{array}.npy": _describe(partial / f"{array}.npy") for array in ARRAYS},
         }
+        manifest = content | {_CHECKSUM: _digest_of(content)}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
         partial.chmod(0o755)
         if packed.exists():
@@ -133,12 +144,44 @@ def _describe(path: Path) -> dict[str, int | str]:
     return {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
 
 
+def _digest_of(content: JsonObject) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(path: Path) -> JsonObject:
+    """Read a manifest; one of an earlier release has the other entries and no checksum.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    manifest = parse_json(path.read_bytes())
+    digest = manifest.pop(_CHECKSUM, None)
+    is_earlier = digest is None and manifest.keys() == _ENTRIES
+    if not is_earlier and digest != _digest_of(manifest):
+        raise ValueError("another checksum")
+    return manifest
+
+
+def _check_fit(arrays: Mapping[str, np.ndarray], n_pixels: int) -> None:
+    """Check that images have the pixels that a manifest says, and a label each.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.shape != (len(labels), n_pixels) or labels.shape != (len(images),):
+            raise ValueError(split)
+        if not images.dtype == labels.dtype == np.uint8:
+            raise ValueError(split)
+
+
 def open_packed(packed: Path) -> Packed | None:
     """Map packed arrays, every byte checked; None where they are missing or damaged."""
     try:
         if not all((packed / file).is_file() for file in (MANIFEST, *_FILES)):
             return None  # a pipe would keep its reader waiting
-        manifest = json.loads((packed / MANIFEST).read_text())
+        manifest = _read_manifest(packed / MANIFEST)
         for array in ARRAYS:
             if manifest["files"][f"{array}.npy"] != _describe(packed / f"{array}.npy"):
                 raise ValueError(array)
@@ -148,6 +191,9 @@ def open_packed(packed: Path) -> Packed | None:
         }
         height, width, channels = manifest["image_shape"]
         class_names = tuple(str(name) for name in manifest["class_names"])
+        if min(height, width, channels) < 1:
+            raise ValueError("image_shape")
+        _check_fit(arrays, height * width * channels)
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
