@@ -19,6 +19,7 @@ class EvalInferenceConfig:
         "0: no such tests",
         "steps",
         at_least=0,
+        at_most=1_000_000,
     )
 
 

@@ -83,6 +83,7 @@ class InferenceConfig:
         "gradient steps on the activities per training step; null: depth - 1",
         "steps",
         at_least=0,
+        at_most=1_000_000,
     )
     init: str | None = option(
         "how activities are initialised; null: as the algorithm does",
