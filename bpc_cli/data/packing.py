@@ -1,6 +1,7 @@
 """Packed copies of data sets: `.npy` files that runs map into memory, every byte checked."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import sys

@@ -46,7 +46,7 @@ SIGNS = {
         "unstable",
         0.01,
         "inference raises the energy of {:.1%} of samples",
-        "lower optim.activity_lr",
+        "lower optim.param_lr or optim.activity_lr",
     ),
     "accuracy": Sign(
         "unstable",
