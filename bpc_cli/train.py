@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from bpc_cli.options.schema import TrainConfig
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
 if TYPE_CHECKING:
-    from bpc_cli.runs.loop import Run
+    from bpc_cli.runs.loop import Ensemble, Run
     from bpc_cli.runs.plan import Plan
     from bpc_cli.runs.resume import Start
 
@@ -36,38 +37,95 @@ def main() -> None:
 def train(jobs: Sequence[Job]) -> list[Failure]:
     """Train the models of jobs, mostly of one, and leave a run directory for each.
 
-    Several are trained as one program, as far as they have come equally far: they must be alike in
-    all but the numbers that a step takes as arguments (`options.check.program_options`).
+    Several are trained as one program: they must be alike in all but the numbers that a step takes
+    as arguments (`options.check.program_options`). Which job is which member of which program
+    depends on the jobs alone, not on what their directories hold.
 
     Returns:
         For each job what ended it before its time, or None.
     """
     with garbage_left_alone():
         from bpc_cli.runs.device import configure_jax
-        from bpc_cli.runs.loop import group_runs, train_together
+        from bpc_cli.runs.loop import group_alike, train_together
 
         configure_jax(**dataclasses.asdict(jobs[0].config.compute))
     failures: list[Failure] = [None] * len(jobs)
+    works = [Work(job, len(jobs)) for job in jobs]
     runs: dict[int, Run] = {}
     with contextlib.ExitStack() as closing:
-        for number, job in enumerate(jobs):
+        for number, work in enumerate(works):
             try:
                 with garbage_left_alone():
-                    run = open_run(job, len(jobs))
+                    run = open_run(work)
             except (UserError, OSError) as error:
                 failures[number] = error
                 continue
             if run is not None:
                 closing.push(run.closing)
                 runs[number] = run
-        for group in group_runs(list(runs.values())):
-            train_together(group)
+        for group in group_alike(list_programs(works, runs)):
+            if not runs.keys().isdisjoint(group):
+                train_together([runs.get(number) for number in group])
         for number, run in runs.items():
             failures[number] = run.failure
     return failures
 
 
-def open_run(job: Job, n_together: int) -> "Run | None":
+class Work:
+    """What a job asks for, whatever its directory holds.
+
+    Args:
+        job: the job.
+        n_together: how many jobs share the device's memory.
+    """
+
+    def __init__(self, job: Job, n_together: int):
+        self.job = job
+        self._n_together = n_together
+
+    @functools.cached_property
+    def plan(self) -> "Plan":
+        """What its run is to do.
+
+        Raises:
+            UserError: if the data set is not to be had, or too small.
+        """
+        from bpc_cli.cli.build import build_plan
+        from bpc_cli.data.datasets import load_dataset, shortened
+
+        data = self.job.config.data
+        dataset = load_dataset(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
+        return build_plan(self.job.config, shortened(dataset, data.n_train, data.n_validation))
+
+    def build_ensemble(self) -> "Ensemble":
+        """Build its models, not yet trained.
+
+        Raises:
+            UserError: if they cannot be, or exceed the memory.
+        """
+        from bpc_cli.cli.build import build_ensemble
+        from bpc_cli.cli.limits import reject_what_exceeds_memory
+
+        reject_what_exceeds_memory(self.job.config, self.plan, self._n_together)
+        return build_ensemble(self.job.config, self.plan)
+
+
+def list_programs(works: "Sequence[Work]", runs: "Mapping[int, Run]") -> "dict[int, Ensemble]":
+    """List what is compiled into each job's program, also of jobs that are not to be trained.
+
+    A job that no run can be made of has none.
+    """
+    from bpc_cli.core.ensembles import static_of
+
+    programs = {}
+    for number, work in enumerate(works if runs else []):
+        with contextlib.suppress(UserError, OSError):
+            run = runs.get(number)
+            programs[number] = static_of(run.ensemble if run else work.build_ensemble())
+    return programs
+
+
+def open_run(work: Work) -> "Run | None":
     """Claim a run's directory, find what it resumes, and build what its config names.
 
     Returns:
@@ -76,9 +134,7 @@ def open_run(job: Job, n_together: int) -> "Run | None":
     Raises:
         UserError: if the config cannot be run; nothing is left behind then.
     """
-    from bpc_cli.cli.build import build_ensemble, build_plan, list_changes
-    from bpc_cli.cli.limits import reject_what_exceeds_memory
-    from bpc_cli.data.datasets import load_dataset, shortened
+    from bpc_cli.cli.build import list_changes
     from bpc_cli.runs.clock import PhaseClock
     from bpc_cli.runs.directory import RunDirectory, claimed, is_finished
     from bpc_cli.runs.loggers import Loggers, logger_makers, require_extras
@@ -86,22 +142,19 @@ def open_run(job: Job, n_together: int) -> "Run | None":
     from bpc_cli.runs.recorder import Recorder
     from bpc_cli.runs.resume import find_start, resume_states
 
-    config, directory = job.config, job.directory
-    data = config.data
+    job, config, directory = work.job, work.job.config, work.job.directory
     require_extras(tensorboard=config.logger.tensorboard, wandb=config.logger.wandb)
     with contextlib.ExitStack() as closing:
         closing.enter_context(claimed(directory))
         clock = closing.enter_context(PhaseClock(job.began))
         other = None if config.resume is None else Path(config.resume).expanduser()
         start = find_start(directory, other, list_changes(config))
-        dataset = load_dataset(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
-        plan = build_plan(config, shortened(dataset, data.n_train, data.n_validation))
+        plan = work.plan
         warnings = [*check_start(start, plan), *list_advice(config)]
         if start.iteration == plan.schedule.n_iters and is_finished(directory):
             print(f"{os.path.relpath(directory)} holds this run, finished: nothing to do")
             return None
-        reject_what_exceeds_memory(config, plan, n_together)
-        ensemble = build_ensemble(config, plan)
+        ensemble = work.build_ensemble()
         states = resume_states(start, ensemble.states, len(plan.seeds))
         run = closing.enter_context(RunDirectory(directory, start.metrics, start.metrics_bytes))
         save_composed_config(job)

@@ -1,13 +1,14 @@
 """Many runs in one command: seeds together, sweeps, and the launchers that run them."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from run_files import lines_of, summary_of
+from run_files import assert_same_run, lines_of, summary_of
 
 from bpc_cli.runs.checkpoint import read_checkpoint
 
@@ -166,6 +167,30 @@ def test_a_killed_sweep_is_finished_by_giving_it_again(started, command, tmp_pat
         run = tmp_path / "sweep" / job
         assert summary_of(run)["status"] == "finished"
         assert [line["iteration"] for line in lines_of(run)] == list(range(1, 201))
+
+
+@pytest.mark.parametrize(
+    ("values", "last"),
+    [
+        ("forward_energy_weight=1,0.1,0.01,1e-3", "finished"),
+        ("optim.param_lr=1e-3,2e-3,3e-3,1e30", "diverged"),
+    ],
+)
+def test_what_a_sweep_still_has_to_do_does_not_change_its_bits(values, last, command, tmp_path):
+    sweep = (
+        *("bpc-train", "-m", *SMALL, "model.width=16", "checkpoint_every=4", values),
+        "hydra/launcher=vmap",
+    )
+    command(*sweep, "hydra.sweep.dir=whole")
+    command(*sweep, "n_train_iters=10", "hydra.sweep.dir=again")
+    shutil.rmtree(tmp_path / "again" / "0")  # it begins anew while others wait
+    shutil.rmtree(tmp_path / "again" / "3")
+    shutil.copytree(tmp_path / "whole" / "3", tmp_path / "again" / "3")  # it has been done
+    done = command(*sweep, "hydra.sweep.dir=again")
+    assert ("again/3 holds this run, finished" in done.stdout) == (last == "finished")
+    for job, status in enumerate(["finished", "finished", "finished", last]):
+        run, expected = tmp_path / "again" / str(job), tmp_path / "whole" / str(job)
+        assert_same_run(run, expected, status)
 
 
 def test_on_divergence_stop_ends_those_that_train_together(command, tmp_path):

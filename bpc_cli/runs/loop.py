@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 from tqdm import tqdm
 
-from bpc_cli.core.ensembles import join, static_of, take
+from bpc_cli.core.ensembles import join, take
 from bpc_cli.core.learning import StepMetrics, TrainState
 from bpc_cli.core.training import Chunk, ChunkEnd, Examples, Training, train_ensemble
 from bpc_cli.data.datasets import Dataset, batch_indices
@@ -85,56 +86,85 @@ class Run:
             self.failure = error
             self.closing.__exit__(type(error), error, error.__traceback__)
 
-    def fits(self, other: "Run") -> bool:
-        """Tell whether two runs of configs that fit can be trained by one program from here on."""
-        mine, others = (static_of(run.ensemble) for run in (self, other))
-        return self.iteration == other.iteration and bool(eqx.tree_equal(mine, others))
 
+def group_alike(programs: Mapping[int, Ensemble]) -> list[list[int]]:
+    """Sort numbered runs into groups that can be trained by one program.
 
-def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
-    """Sort runs into groups that can be trained by one program."""
-    groups: list[list[Run]] = []
-    for run in runs:
-        fitting = next((group for group in groups if group[0].fits(run)), None)
-        if fitting is None:
-            groups.append([run])
+    Args:
+        programs: what of each run's ensemble is compiled in (`static_of`).
+    """
+    groups: list[list[int]] = []
+    for number, program in programs.items():
+        alike = (group for group in groups if eqx.tree_equal(programs[group[0]], program))
+        if (group := next(alike, None)) is None:
+            groups.append([number])
         else:
-            fitting.append(run)
+            group.append(number)
     return groups
 
 
-def train_together(runs: Sequence[Run]) -> None:
+def train_together(seats: Sequence[Run | None]) -> None:
     """Train runs chunk by chunk, and record test points and checkpoints of each.
 
-    A run that fails is closed and keeps its failure; the others continue.
+    A program of another number of members rounds differently. So every run keeps its seat, and
+    every seat its member, whatever has become of the others: a copy of another run fills the seat
+    of one that is not trained, and a run that is ahead waits until the others have caught up. What
+    is computed meanwhile in its seat is discarded. A run that fails is closed and keeps its
+    failure; the others continue.
+
+    Args:
+        seats: the runs; None: one that had finished, or failed, before this training began.
     """
-    plan, iteration, schedule = runs[0].plan, runs[0].iteration, runs[0].plan.schedule
-    clock = runs[0].recorder.clock
-    seconds_per_step = None
-    states = join([run.ensemble.states for run in runs])
-    take_steps, test_models = make_stepper(runs), make_tester(plan.dataset)
-    progress = tqdm(total=schedule.n_iters, initial=iteration, disable=None, leave=False, unit="it")
+    runs = [run for run in seats if run is not None]
+    members = [run or runs[0] for run in seats]
+    schedule, starts = runs[0].plan.schedule, [member.iteration for member in members]
+    stops = sorted({*starts, schedule.n_iters})
+    states, seconds_per_step = None, None
+    take_steps, test_models = make_stepper(members), make_tester(runs[0].plan.dataset)
+    progress = tqdm(total=schedule.n_iters, initial=stops[0], disable=None, leave=False, unit="it")
     for run in runs:
         run.closing.enter_context(run.recorder.outcome())
     with progress, deferred_signals() as stop_request:
-        while iteration < schedule.n_iters and unfailed(runs):
-            first = iteration + 1
-            iteration = schedule.next_stop(iteration, seconds_per_step)
-            before = clock.seconds["train"]
-            with counted_as("train", runs):
-                states, metrics, end = take_steps(first, iteration, states)
-            seconds_per_step = (clock.seconds["train"] - before) / (iteration - first + 1)
-            tests = None
-            if schedule.is_test_point(iteration):
-                with counted_as("evaluate", runs):
-                    tests = test_models(states)
-            chunk = ChunkMetrics(first, iteration, metrics, end)
-            record_chunk(runs, chunk, tests, states, stop_request)
-            progress.update(iteration - first + 1)
-            stop_request.handle()
+        for iteration, stop in itertools.pairwise(stops):
+            states = seat_states(members, [start < iteration for start in starts], states)
+            while iteration < stop and (trained := runs_at(iteration, runs)):
+                first, clock = iteration + 1, trained[0].recorder.clock
+                iteration = min(stop, schedule.next_stop(iteration, seconds_per_step))
+                before = clock.seconds["train"]
+                with counted_as("train", trained):
+                    states, metrics, end = take_steps(first, iteration, states)
+                seconds_per_step = (clock.seconds["train"] - before) / (iteration - first + 1)
+                tests = None
+                if schedule.is_test_point(iteration):
+                    with counted_as("evaluate", trained):
+                        tests = test_models(states)
+                chunk = ChunkMetrics(first, iteration, metrics, end)
+                record_chunk(seats, chunk, tests, states, stop_request)
+                progress.update(iteration - progress.n)
+                stop_request.handle()
     for run in unfailed(runs):
         with run.alone():
             run.closing.close()
+
+
+def seat_states(
+    members: Sequence[Run], have_begun: Sequence[bool], states: TrainState | None
+) -> TrainState:
+    """Join the states of all seats: those that were trained, of members that have begun.
+
+    The others' are those that they begin from, or would if they need not wait.
+    """
+    if not any(have_begun):
+        return join([member.ensemble.states for member in members])
+    host_states, n_seeds = jax.device_get(states), len(members[0].plan.seeds)
+    return join(
+        [
+            take(host_states, slice(seat * n_seeds, (seat + 1) * n_seeds))
+            if begun
+            else member.ensemble.states
+            for seat, (member, begun) in enumerate(zip(members, have_begun, strict=True))
+        ]
+    )
 
 
 def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]:
@@ -177,20 +207,19 @@ def make_tester(dataset: Dataset) -> Callable[[TrainState], list[NetworkTest]]:
 
 
 def record_chunk(
-    runs: Sequence[Run],
+    seats: Sequence[Run | None],
     chunk: ChunkMetrics,
     tests: list[NetworkTest] | None,
     states: TrainState,
     stop_request: StopRequest,
 ) -> None:
-    """Record a chunk of every run: metrics, and the test or a checkpoint where due."""
-    host_states, first_member = None, 0
-    for run in runs:
-        own = slice(first_member, first_member + len(run.plan.seeds))
-        which = own if len(run.plan.seeds) > 1 else first_member
-        first_member = own.stop
-        if run.failure is not None:
+    """Record a chunk of every run that it was for: metrics, and the test or a checkpoint."""
+    host_states, n_seeds = None, len(chunk.end.weights_are_finite) // len(seats)
+    for seat, run in enumerate(seats):
+        if run is None or run.failure is not None or run.iteration != chunk.first - 1:
             continue
+        own = slice(seat * n_seeds, (seat + 1) * n_seeds)
+        which = own if n_seeds > 1 else seat
         with run.alone():
             steps, end = take(chunk.steps, own), take(chunk.end, own)
             run.recorder.steps(chunk._replace(steps=steps, end=end), test=tests is not None)
@@ -201,8 +230,9 @@ def record_chunk(
                     run.recorder.test_point(chunk.last, tests[own], state)
                 else:
                     run.recorder.checkpoint(chunk.last, state)
+        run.iteration = chunk.last
         if getattr(run.failure, "ends_sweep", False):
-            end_with(run, runs)
+            end_with(run, [run for run in seats if run is not None])
 
 
 def end_with(failed: Run, runs: Sequence[Run]) -> None:
@@ -217,10 +247,15 @@ def unfailed(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.failure is None]
 
 
+def runs_at(iteration: int, runs: Sequence[Run]) -> list[Run]:
+    """List the runs that have come to an iteration, without those that have failed."""
+    return [run for run in unfailed(runs) if run.iteration == iteration]
+
+
 @contextlib.contextmanager
 def counted_as(phase: str, runs: Sequence[Run]) -> Iterator[None]:
-    """Count the seconds of a `with` block to a phase of every run that has not failed."""
+    """Count the seconds of a `with` block to a phase of runs."""
     with contextlib.ExitStack() as phases:
-        for run in unfailed(runs):
+        for run in runs:
             phases.enter_context(run.recorder.clock.phase(phase))
         yield
