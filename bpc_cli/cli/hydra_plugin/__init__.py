@@ -5,9 +5,12 @@ Hydra takes plugins from the package `hydra_plugins` alone, so this is installed
 """
 
 import contextlib
+import functools
 import logging
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -16,18 +19,23 @@ from typing import Any
 import psutil
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from bpc_cli.cli.jobs import Job, JobsFailed
 from bpc_cli.errors import one_line
 from bpc_cli.runs.signals import Stopped
 
 log = logging.getLogger(__name__)
+
+LONG_SECONDS = 2.0  # what may pass without a word
 
 
 class Sweeper(BasicSweeper):
@@ -89,6 +97,48 @@ class Sweeper(BasicSweeper):
             raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs failed: {'; '.join(reasons)}")
         return returns
 
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Check that jobs can be composed before the first of them runs.
+
+        Composing takes long, so it is done once for each choice of groups. Jobs of the same choice
+        differ in values alone, and these are set in its config.
+
+        Raises:
+            HydraException, OmegaConfBaseException: if a job cannot be composed.
+        """
+        assert self.hydra_context is not None and self.config is not None
+        loader = self.hydra_context.config_loader
+        parse = functools.cache(OverridesParser.create().parse_override)
+        is_group = functools.cache(lambda key: bool(loader.get_group_options(key)))
+        composed: dict[tuple[str, ...], DictConfig] = {}
+        for job in announced(batch):
+            choice, values = [], {}
+            for line in job:
+                override = parse(line)
+                key = override.key_or_group
+                if override.type == OverrideType.CHANGE and not is_group(key):
+                    values[key] = override.value()
+                else:
+                    choice.append(line)
+            try:
+                config = composed[tuple(choice)]
+                for key, value in values.items():
+                    OmegaConf.update(config, key, value)
+            except (KeyError, OmegaConfBaseException):  # this one raises it in Hydra's own words
+                composed[tuple(choice)] = loader.load_sweep_config(self.config, list(job))
+
+
+def announced(batch: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    """Go through jobs that are being composed; say so once that has taken long."""
+    began, said = time.monotonic(), sys.stderr.isatty()  # where the bar says it
+    described = f"composing {len(batch)} jobs"
+    bar = tqdm(batch, described, delay=LONG_SECONDS, disable=None, leave=False, unit="job")
+    for each in bar:
+        yield each
+        if not said and time.monotonic() - began > LONG_SECONDS:
+            print(f"{described} …", file=sys.stderr, flush=True)
+            said = True
+
 
 @contextlib.contextmanager
 def signals_left_to_jobs() -> Iterator[list[int]]:
@@ -143,10 +193,11 @@ class VmapLauncher(Launcher):
         configure_log(hydra.hydra_logging, hydra.verbose)
         Path(hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         log.info(f"Launching {len(job_overrides)} jobs, up to {self._group_size} in one program")
-        composed: list[Job] = []
-        returns = []
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
+        composed: list[Job] = []
+        returns = []
+        for number, overrides in enumerate(announced(job_overrides), initial_job_idx):
             config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
             with open_dict(config):
                 config.hydra.job.id = str(number)
