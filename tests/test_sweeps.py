@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from run_files import assert_same_run, lines_of, summary_of
 
@@ -221,6 +222,26 @@ def test_joblib_runs_jobs_in_processes_and_tells_of_all(own_process, tmp_path):
     )
     for job, status in enumerate(["finished", "failed", "finished", "failed"]):
         assert summary_of(tmp_path / "sweep" / str(job))["status"] == status
+
+
+def test_workers_end_with_the_process_that_started_them(started, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra sweep")
+    process = started(
+        *("bpc-train", "-m", *SMALL[:2], "n_train_iters=10000000", "test_every=5000000"),
+        *("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"),
+    )
+    deadline = time.monotonic() + 200
+    runs = [tmp_path / "sweep" / str(job) for job in range(2)]
+    while not all((run / "metrics.jsonl").exists() for run in runs):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 @pytest.mark.slow

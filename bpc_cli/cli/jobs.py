@@ -18,6 +18,7 @@ from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import write_json
 from bpc_cli.options.check import check_config, program_options
 from bpc_cli.runs.directory import SUMMARY
+from bpc_cli.runs.signals import stop_with_parent
 
 Failure = UserError | OSError | None
 
@@ -67,6 +68,7 @@ class Task:
     """
 
     _stopped = False  # whether a signal has ended a job of this process, a launcher's worker
+    _watches = False  # whether this process, a launcher's worker, stops with its parent
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Task:
         elsewhere = os.getpid() != self._process
         if elsewhere:
             self._began = time.time()
+            self._stop_with_parent(composed[0])
             if Task._stopped:
                 return [f"{os.path.relpath(job.directory)}: not begun" for job in composed]
         reasons: list[str | None] = [None] * len(composed)
@@ -129,6 +132,12 @@ class Task:
                 _remove_what_hydra_made(job.directory, self._there_before)
         self.in_job = False
         return reasons
+
+    def _stop_with_parent(self, job: Job) -> None:
+        """Let a worker that this machine's launcher has started end when the launcher does."""
+        if job.hydra.runtime.choices["hydra/launcher"] == "joblib" and not Task._watches:
+            stop_with_parent(self._process)
+            Task._watches = True
 
     def _report(self, job: Job, failure: UserError | OSError) -> str:
         """Report why a job failed; leave the reason where a job of a sweep has left nothing."""

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -13,6 +14,9 @@ from bpc_cli.errors import UserError, one_line
 
 # Ctrl-C, a cluster's end of a job, and what Slurm sends before a time-out.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+GRACE_SECONDS = 10.0  # for what a process has to save
 
 
 class Stopped(KeyboardInterrupt):
@@ -115,3 +119,23 @@ def deferred_signals() -> Iterator[StopRequest]:
         watcher.join()
         os.close(reader)
     request.handle()
+
+
+def stop_with_parent(parent: int) -> None:
+    """Stop this process, as SIGTERM stops it, when its parent process has ended.
+
+    A worker would go on, and then wait for its next job for ever. What has not stopped some seconds
+    after the signal is ended.
+
+    Args:
+        parent: the process id of the parent.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
