@@ -244,6 +244,19 @@ def test_workers_end_with_the_process_that_started_them(started, tmp_path):
     assert not alive
 
 
+@pytest.mark.parametrize("launcher", ["basic", "vmap"])
+def test_a_job_that_cannot_be_composed_is_found_before_any_runs(launcher, command, tmp_path):
+    done = command(
+        *("bpc-train", "-m", *SMALL, "seed=0,1", "model.width=8,x", f"hydra/launcher={launcher}"),
+        "hydra.sweep.dir=sweep",
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "bpc-train: model.width: Value 'x' of type 'str' could not be converted to Integer"
+    ]
+    assert not (tmp_path / "sweep" / "0").exists()
+
+
 @pytest.mark.slow
 def test_a_cluster_job_that_is_timed_out_goes_on_by_itself(own_process, tmp_path):
     pytest.importorskip("submitit", reason="the extra sweep")

@@ -35,7 +35,7 @@ from bpc_cli.runs.signals import Stopped
 
 log = logging.getLogger(__name__)
 
-LONG_SECONDS = 2.0  # what may pass without a word
+QUIET_SECONDS = 2.0  # what may pass without a word, and what is too little to announce
 
 
 class Sweeper(BasicSweeper):
@@ -129,13 +129,18 @@ class Sweeper(BasicSweeper):
 
 
 def announced(batch: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
-    """Go through jobs that are being composed; say so once that has taken long."""
-    began, said = time.monotonic(), sys.stderr.isatty()  # where the bar says it
+    """Go through jobs that are being composed; say so if that takes long.
+
+    It is said by a progress bar on a terminal, or else in one line.
+    """
+    began, said = time.monotonic(), sys.stderr.isatty()
     described = f"composing {len(batch)} jobs"
-    bar = tqdm(batch, described, delay=LONG_SECONDS, disable=None, leave=False, unit="job")
-    for each in bar:
-        yield each
-        if not said and time.monotonic() - began > LONG_SECONDS:
+    bar = tqdm(batch, described, delay=QUIET_SECONDS, disable=None, leave=False, unit="job")
+    for n_done, job in enumerate(bar, 1):
+        yield job
+        seconds = time.monotonic() - began
+        left = seconds / n_done * (len(batch) - n_done)
+        if not said and min(seconds, left) > QUIET_SECONDS:
             print(f"{described} …", file=sys.stderr, flush=True)
             said = True
 
