@@ -30,8 +30,9 @@ test: $(READY) ## the fast tests
 test-slow: $(READY) ## the tests that take longer than a few seconds each
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
-test-kill: $(READY) ## kill a run at 50 random moments, and resume it each time (minutes)
-	$(VENV)/bin/python -m pytest -n 2 tests/test_resume.py -k killed --kills 50 $(ARGS)
+test-kill: $(READY) ## kill runs at 60 renames and 60 random moments, and resume each time (many minutes)
+	$(VENV)/bin/python -m pytest -n 2 tests/test_kills.py tests/test_resume.py -k killed --kills 60 \
+		$(ARGS)
 
 test-fuzz: $(READY) ## try 500 wrong command lines, each rejected in one line, and 500 right ones
 	$(VENV)/bin/python -m pytest -n 2 tests/test_command_lines.py -k many --lines 500 $(ARGS)

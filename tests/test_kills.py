@@ -1,116 +1,106 @@
-"""Runs killed at a rename: whatever had its name by then, the run continues as if undisturbed."""
+"""Commands killed at a rename, as they write: given again, they end as if undisturbed."""
 
-import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from conftest import environment_in
+from conftest import environment_in, program_path
 from run_files import assert_same_run
 
-from bpc_cli.runs.checkpoint import read_checkpoint
-
-KILL_AT_RENAME = Path(__file__).with_name("kill_at_rename.py")
-PROGRAM = Path(sys.executable).with_name("bpc-train")
-# Its best test point is not its last.
-SMALL = ("data=digits", "model.width=16", "test_every=5", "save_samples=true")
-LONGER = (*SMALL, "n_train_iters=23")
-SINGLE_RENAMES, RESUMING_RENAMES = 13, 6
+KILLER = Path(__file__).with_name("kill_at_rename.py")
+SMALL = ("data=digits", "model.width=16", "n_train_iters=12", "test_every=6", "checkpoint_every=4")
+SWEEP = ("-m", *SMALL, "hydra.sweep.dir=out")
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+N_PLACES = 10
 
 
-@pytest.fixture(scope="session")
-def short(made_once) -> Path:
-    """A run of 20 iterations, for others to resume; the best of its test points is at 15."""
-    return made_once("short", lambda run: train(run, *SMALL, "n_train_iters=20"))
+class Case(NamedTuple):
+    """A command that is killed.
+
+    Attributes:
+        arguments: its own.
+        n_renames: how many renames it comes to: of each checkpoint under each of its names, and of
+            the summary.
+        runs: the run directories that it leaves.
+    """
+
+    arguments: tuple[str, ...]
+    n_renames: int
+    runs: tuple[str, ...] = ("out",)
+
+    def place(self, number: int) -> tuple[str, str]:
+        """Choose a rename, and whether to kill before or after it; they are spread evenly."""
+        n_done = (2 * number + 1) * self.n_renames // (2 * N_PLACES)
+        return (str(n_done), "after") if number % 2 else (str(n_done + 1), "before")
 
 
-@pytest.fixture(scope="session")
-def longer(made_once) -> Path:
-    """A run of 23 iterations that nothing has disturbed."""
-    return made_once("longer", lambda run: train(run, *LONGER))
+CASES = {
+    # Four jobs that are checkpointed in turn: nearly every kill leaves them uneven.
+    "vmap": Case(
+        (*SWEEP, "forward_energy_weight=1,0.1,0.01,1e-3", "hydra/launcher=vmap"),
+        40,
+        ("out/0", "out/1", "out/2", "out/3"),
+    ),
+    "resume": Case((*SMALL, "resume=first", "hydra.run.dir=out"), 9),
+    "single": Case((*SMALL, "hydra.run.dir=out"), 10),
+    "seeds": Case((*SMALL, "n_seeds=3", "hydra.run.dir=out"), 10),
+    "basic": Case((*SWEEP, "seed=0,1"), 19, ("out/0", "out/1")),
+    "joblib": Case((*SWEEP, "seed=0,1", *JOBLIB), 19, ("out/0", "out/1")),
+}
 
 
-@pytest.fixture(scope="session")
-def resumed(made_once, short) -> Path:
-    """The short run, resumed in a directory of its own, which nothing has disturbed."""
-    return made_once("resumed", lambda run: train(run, *LONGER, f"resume={short}"))
-
-
-def train(run: Path, *arguments: str) -> None:
-    run.mkdir()
-    words = [PROGRAM, *arguments, f"hydra.run.dir={run}"]
-    subprocess.run(words, env=environment_in(run), cwd=run, check=True, timeout=300)
+def train(directory: Path, *arguments: str) -> None:
+    """Train in a process of its own: workers' processes are the command's."""
+    subprocess.run(
+        [program_path("bpc-train"), *arguments],
+        cwd=directory,
+        env=environment_in(directory),
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=300,
+    )
 
 
 @pytest.fixture
-def kill_at_rename(tmp_path, environment):
-    """Run a command that kills itself at a rename; tell whether it came so far."""
+def undisturbed(made_once) -> Callable[[str], Path]:
+    """Run a case's command in a directory that nothing has disturbed."""
 
-    def run(number: int, moment: str, *arguments: str) -> bool:
-        words = [sys.executable, str(KILL_AT_RENAME), str(number), moment, *arguments]
-        done = subprocess.run(
-            words,
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        return done.returncode != 0
+    def of_case(name: str) -> Path:
+        def make(directory: Path) -> None:
+            directory.mkdir()
+            if name == "resume":
+                train(directory, *SMALL, "n_train_iters=6", "hydra.run.dir=first")
+            train(directory, *CASES[name].arguments)
 
-    return run
+        return made_once(f"undisturbed-{name}", make)
+
+    return of_case
 
 
-def each_rename(count: int, fast: tuple[int, ...]) -> list:
-    """Every rename of a command, before and after; those that are not named here are slow."""
-    return [
-        pytest.param(number, moment, marks=[] if number in fast else pytest.mark.slow)
-        for number in range(1, count + 1)
-        for moment in ("before", "after")
-    ]
-
-
-@pytest.mark.parametrize(("number", "moment"), each_rename(SINGLE_RENAMES, fast=(2,)))
-def test_a_run_killed_at_a_rename(number, moment, kill_at_rename, command, tmp_path, longer):
-    assert kill_at_rename(number, moment, "train", *LONGER, "hydra.run.dir=run")
-    done = command("bpc-train", *LONGER, "hydra.run.dir=run")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert_same_run(tmp_path / "run", longer)
-
-
-@pytest.mark.parametrize("again", ["the same command", "without resume="])
-@pytest.mark.parametrize(("number", "moment"), each_rename(RESUMING_RENAMES, fast=(2,)))
-def test_a_run_killed_while_it_resumes_another(
-    number, moment, again, kill_at_rename, command, tmp_path, short, resumed
+def test_a_command_killed_at_a_rename_goes_on_as_if_it_had_not_been(
+    kill, undisturbed, command, own_process, environment, tmp_path
 ):
-    words = (*LONGER, f"resume={short}", "hydra.run.dir=run")
-    assert kill_at_rename(number, moment, "train", *words)
-    is_its_own = (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
-    if again == "without resume=" and is_its_own:
-        words = tuple(word for word in words if not word.startswith("resume="))
-    done = command("bpc-train", *words)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "WARNING" not in done.stdout
-    assert_same_run(tmp_path / "run", resumed)
-
-
-@pytest.mark.slow
-def test_a_short_run_renames_as_often_as_is_tried(kill_at_rename, short):
-    assert not kill_at_rename(SINGLE_RENAMES + 1, "before", "train", *LONGER, "hydra.run.dir=run")
-    words = (*LONGER, f"resume={short}", "hydra.run.dir=resumed")
-    assert not kill_at_rename(RESUMING_RENAMES + 1, "before", "train", *words)
-
-
-def test_a_best_checkpoint_that_is_lost_is_reported(command, tmp_path, short):
-    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    shutil.copytree(short, tmp_path / "run")
-    best.write_bytes(b"bpc-checkpoint")
-    done = command("bpc-train", *LONGER, "hydra.run.dir=run")
-    assert (done.returncode, done.stderr) == (0, "")
-    lost = "the checkpoint of iteration 15, the best so far, is lost"
-    assert f"WARNING: {lost}: iteration 20 has taken its place" in done.stdout
-    assert read_checkpoint(best).header["iteration"] == 23
+    name, case = list(CASES.items())[kill % len(CASES)]
+    if name == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra sweep")
+    expected = undisturbed(name)
+    if name == "resume":
+        (tmp_path / "first").symlink_to(expected / "first")
+    place = case.place((kill // len(CASES) + N_PLACES // 2) % N_PLACES)
+    killed = subprocess.run(
+        [sys.executable, KILLER, *place, "train", *case.arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        timeout=300,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    run = own_process if name == "joblib" else command
+    again = run("bpc-train", *case.arguments)
+    assert again.returncode == 0, (place, again.stderr)
+    for run in case.runs:
+        assert_same_run(tmp_path / run, expected / run)
