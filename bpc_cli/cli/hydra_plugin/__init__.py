@@ -5,12 +5,9 @@ Hydra takes plugins from the package `hydra_plugins` alone, so this is installed
 """
 
 import contextlib
-import functools
 import logging
 import os
 import signal
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -19,23 +16,19 @@ from typing import Any
 import psutil
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from tqdm import tqdm
 
+from bpc_cli.cli.composing import Composer, announced
 from bpc_cli.cli.jobs import Job, JobsFailed
 from bpc_cli.errors import one_line
 from bpc_cli.runs.signals import Stopped
 
 log = logging.getLogger(__name__)
-
-QUIET_SECONDS = 2.0  # what may pass without a word, and what is too little to announce
 
 
 class Sweeper(BasicSweeper):
@@ -98,51 +91,15 @@ class Sweeper(BasicSweeper):
         return returns
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Check that jobs can be composed before the first of them runs.
-
-        Composing takes long, so it is done once for each choice of groups. Jobs of the same choice
-        differ in values alone, and these are set in its config.
+        """Check that all jobs can be composed, before the first of them runs.
 
         Raises:
-            HydraException, OmegaConfBaseException: if a job cannot be composed.
+            HydraException, OmegaConfBaseException: if one cannot.
         """
         assert self.hydra_context is not None and self.config is not None
-        loader = self.hydra_context.config_loader
-        parse = functools.cache(OverridesParser.create().parse_override)
-        is_group = functools.cache(lambda key: bool(loader.get_group_options(key)))
-        composed: dict[tuple[str, ...], DictConfig] = {}
+        composer = Composer(self.hydra_context.config_loader, self.config)
         for job in announced(batch):
-            choice, values = [], {}
-            for line in job:
-                override = parse(line)
-                key = override.key_or_group
-                if override.type == OverrideType.CHANGE and not is_group(key):
-                    values[key] = override.value()
-                else:
-                    choice.append(line)
-            try:
-                config = composed[tuple(choice)]
-                for key, value in values.items():
-                    OmegaConf.update(config, key, value)
-            except (KeyError, OmegaConfBaseException):  # this one raises it in Hydra's own words
-                composed[tuple(choice)] = loader.load_sweep_config(self.config, list(job))
-
-
-def announced(batch: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
-    """Go through jobs that are being composed; say so if that takes long.
-
-    It is said by a progress bar on a terminal, or else in one line.
-    """
-    began, said = time.monotonic(), sys.stderr.isatty()
-    described = f"composing {len(batch)} jobs"
-    bar = tqdm(batch, described, delay=QUIET_SECONDS, disable=None, leave=False, unit="job")
-    for n_done, job in enumerate(bar, 1):
-        yield job
-        seconds = time.monotonic() - began
-        left = seconds / n_done * (len(batch) - n_done)
-        if not said and min(seconds, left) > QUIET_SECONDS:
-            print(f"{described} …", file=sys.stderr, flush=True)
-            said = True
+            composer.check(job)
 
 
 @contextlib.contextmanager
@@ -200,10 +157,11 @@ class VmapLauncher(Launcher):
         log.info(f"Launching {len(job_overrides)} jobs, up to {self._group_size} in one program")
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
+        composer = Composer(self._context.config_loader, self._config)
         composed: list[Job] = []
         returns = []
         for number, overrides in enumerate(announced(job_overrides), initial_job_idx):
-            config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+            config = composer.compose(overrides)
             with open_dict(config):
                 config.hydra.job.id = str(number)
                 config.hydra.job.num = number
