@@ -137,4 +137,6 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 if __name__ == "__main__":
-    main()
+    from bpc_cli.console import bpc_report
+
+    bpc_report()

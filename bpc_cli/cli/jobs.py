@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import write_json
 from bpc_cli.options.check import check_config, program_options
+from bpc_cli.process import interruptible, prepare_streams
 from bpc_cli.runs.directory import SUMMARY
 from bpc_cli.runs.signals import stop_with_parent
 
@@ -102,6 +104,7 @@ class Task:
         self.in_job = True
         elsewhere = os.getpid() != self._process
         if elsewhere:
+            prepare_streams()
             self._began = time.time()
             self._stop_with_parent(composed[0])
             if Task._stopped:
@@ -159,13 +162,16 @@ class Task:
 
 
 def one_by_one(run: Callable[[Job], None]) -> Callable[[Sequence[Job]], list[Failure]]:
-    """Make a function of one job one of several jobs, which returns their failures."""
+    """Make a function of one job one of several jobs, which returns their failures.
+
+    Ctrl-C ends a job at once.
+    """
 
     def run_all(jobs: Sequence[Job]) -> list[Failure]:
         failures: list[Failure] = []
         for job in jobs:
             try:
-                run(job)
+                interruptible(functools.partial(run, job))
                 failures.append(None)
             except (UserError, OSError) as error:
                 failures.append(error)

@@ -232,7 +232,7 @@ def _make_logger(path: Path) -> logging.Logger:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     console = _ConsoleHandler()
-    file = _LogFile(path)
+    file = _LogFile(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.handlers = [console, file]
     return logger
