@@ -10,7 +10,7 @@ from bpc_cli import diagnostics
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.jobs import Job, one_by_one
 from bpc_cli.errors import UserError
-from bpc_cli.files import write_json
+from bpc_cli.files import expanded, write_json
 from bpc_cli.options.check import check_data_name, check_saved_config, unknown_choice
 from bpc_cli.options.evaluation_schema import EvalConfig
 
@@ -57,7 +57,7 @@ def evaluate(job: Job) -> None:
     if (directory / _METRICS).exists():
         raise UserError(f"{directory} already holds an evaluation: choose another hydra.run.dir")
     configure_jax(**dataclasses.asdict(config.compute))
-    checkpoint, warning = open_checkpoint(Path(config.checkpoint).expanduser(), config.which)
+    checkpoint, warning = open_checkpoint(expanded(config.checkpoint), config.which)
     trained = check_saved_config(checkpoint.header["config"], checkpoint.path)
     models = restore_models(checkpoint, trained)
     inference = build_test_inference(trained, config)
@@ -234,4 +234,6 @@ def find_dataset(name: str, config: EvalConfig, trained: "TrainConfig") -> "Data
 
 
 if __name__ == "__main__":
-    main()
+    from bpc_cli.console import bpc_eval
+
+    bpc_eval()

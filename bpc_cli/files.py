@@ -20,6 +20,18 @@ JsonObject = dict[str, Any]
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Put a home directory in place of a leading `~`.
+
+    Raises:
+        OSError: if no home directory is known, as for a user without a name where $HOME is not set.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise OSError(f"{found} has no meaning here, as no such user's home is known: give a path")
+    return Path(found)
+
+
 def check_inside(directory: Path, path: Path) -> Path:
     """Find where a path in a directory really is, if it is safe to open.
 

@@ -6,14 +6,15 @@ import functools
 import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.jobs import Failure, Job, save_composed_config
 from bpc_cli.errors import UserError
+from bpc_cli.files import expanded
 from bpc_cli.options.combinations import list_advice
-from bpc_cli.options.schema import TrainConfig
+from bpc_cli.options.schema import ComputeConfig, TrainConfig
+from bpc_cli.process import interruptible
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
         For each job what ended it before its time, or None.
     """
     with garbage_left_alone():
-        from bpc_cli.runs.device import configure_jax
+        try:
+            interruptible(lambda: set_up(jobs[0].config.compute))
+        except UserError as error:
+            return [error] * len(jobs)
         from bpc_cli.runs.loop import group_alike, train_together
-
-        configure_jax(**dataclasses.asdict(jobs[0].config.compute))
     failures: list[Failure] = [None] * len(jobs)
     works = [Work(job, len(jobs)) for job in jobs]
     runs: dict[int, Run] = {}
@@ -69,6 +71,19 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
         for number, run in runs.items():
             failures[number] = run.failure
     return failures
+
+
+def set_up(compute: ComputeConfig) -> None:
+    """Import what training needs, which takes most of a short run's time, and set JAX up.
+
+    Raises:
+        UserError: if JAX has no device here.
+    """
+    import bpc_cli.cli.limits
+    import bpc_cli.runs.recorder  # noqa: F401
+    from bpc_cli.runs.device import configure_jax
+
+    configure_jax(**dataclasses.asdict(compute))
 
 
 class Work:
@@ -147,7 +162,7 @@ def open_run(work: Work) -> "Run | None":
     with contextlib.ExitStack() as closing:
         closing.enter_context(claimed(directory))
         clock = closing.enter_context(PhaseClock(job.began))
-        other = None if config.resume is None else Path(config.resume).expanduser()
+        other = None if config.resume is None else expanded(config.resume)
         start = find_start(directory, other, list_changes(config))
         plan = work.plan
         warnings = [*check_start(start, plan), *list_advice(config)]
@@ -209,4 +224,6 @@ def garbage_left_alone() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    from bpc_cli.console import bpc_train
+
+    bpc_train()

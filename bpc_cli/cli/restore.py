@@ -12,7 +12,7 @@ from bpc_cli.core.ensembles import stack, take, with_leading_axis
 from bpc_cli.core.learning import TrainState
 from bpc_cli.core.models import Model
 from bpc_cli.errors import UserError
-from bpc_cli.files import JsonObject
+from bpc_cli.files import JsonObject, expanded
 from bpc_cli.options.check import check_saved_config
 from bpc_cli.options.declare import flatten_options
 from bpc_cli.options.schema import TrainConfig
@@ -61,7 +61,7 @@ def load(
     Raises:
         UserError: if there is no checkpoint that is whole and holds such a model.
     """
-    checkpoint, warning = open_checkpoint(Path(path).expanduser(), which)
+    checkpoint, warning = open_checkpoint(expanded(path), which)
     config = check_saved_config(checkpoint.header["config"], checkpoint.path)
     seeds = range(config.seed, config.seed + config.n_seeds)
     if seed is None and len(seeds) > 1:

@@ -22,7 +22,8 @@ from bpc_cli.data.packing import (
     packed_directory,
     prepare_and_pack,
 )
-from bpc_cli.errors import UserError
+from bpc_cli.errors import UserError, one_line
+from bpc_cli.files import expanded
 
 PROBE_SECONDS = 5.0
 _FALLBACK_HELP = (
@@ -216,10 +217,10 @@ def _data_directory(data_dir: str | os.PathLike | None) -> Path:
 
 
 def _expanded(folder: str | os.PathLike) -> Path:
-    path = os.path.expanduser(folder)
-    if path.startswith("~"):
-        raise UserError(f"{path} has no meaning here, as no such user's home is known: give a path")
-    return Path(path)
+    try:
+        return expanded(folder)
+    except OSError as error:
+        raise UserError(one_line(error)) from error
 
 
 def _standing_archives(name: str) -> GivenArchives | None:

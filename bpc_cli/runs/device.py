@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import psutil
 from jaxtyping import PyTree
 
 from bpc_cli.core.learning import TrainState
+from bpc_cli.errors import UserError, one_line
+from bpc_cli.files import expanded
+from bpc_cli.runs.compilation_cache import keep_programs
 
 
 def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> None:
@@ -27,28 +31,39 @@ def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> N
             not compile them again. They go to `cache_directory()`, in a folder for each type of
             processor: a program compiled for one may not run on another that shares the disk.
         matmul_precision: `jax.default_matmul_precision`; None is JAX's own default.
+
+    Raises:
+        UserError: if there is no device of the platform that $JAX_PLATFORMS names.
     """
     jax.config.update("jax_default_matmul_precision", matmul_precision)
     if threads := os.environ.get("OMP_NUM_THREADS"):  # joblib limits each process so
         os.environ.setdefault("NPROC", threads)  # which XLA reads, and the other not
-    directory = cache_directory() / "jax" / _processor()
     if compilation_cache:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            keep_programs(cache_directory() / "jax" / _processor())
         except OSError:  # a home that cannot be written is no reason to stop, or to warn each run
             compilation_cache = False
     jax.config.update("jax_enable_compilation_cache", compilation_cache)
-    if compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(directory))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS")
+        reason = textwrap.shorten(one_line(error), 150, placeholder=" …")
+        raise UserError(
+            f"JAX finds no device of JAX_PLATFORMS={platforms}: install what it needs, or choose "
+            f"JAX_PLATFORMS=cpu{f' ({reason})' if reason else ''}"
+        ) from error
 
 
 def cache_directory() -> Path:
-    """Name the directory for what can be made again: `$BPC_CACHE_DIR` or the user's cache."""
+    """Name the directory for what can be made again: `$BPC_CACHE_DIR` or the user's cache.
+
+    Raises:
+        OSError: if the user has no home directory.
+    """
     if chosen := os.environ.get("BPC_CACHE_DIR"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bpc"
+        return expanded(chosen)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "bpc"
 
 
 def device_kind() -> str:
