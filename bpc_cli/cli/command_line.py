@@ -34,6 +34,8 @@ _FLAGS = {
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
 
+_WIDTH, _COLUMN = 100, 36  # of what `--help` prints: its width, and where explanations begin
+
 
 def run_command(
     command: str,
@@ -166,18 +168,13 @@ def _help(command: str, config_name: str, schema: type, about: str) -> str:
         value = None if missing else OmegaConf.select(composed, path)
         default = "required" if missing else "null" if value is None else str(value)
         unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
-        lines += textwrap.wrap(
-            f"{field.metadata['help']}{unit} (default: {default})",
-            initial_indent=f"  {path:<34}",
-            subsequent_indent=" " * 36,
-            width=100,
-        )
+        lines += _entry(path, f"{field.metadata['help']}{unit} (default: {default})")
         if field.metadata["choices"]:
-            lines.append(" " * 36 + f"one of: {', '.join(field.metadata['choices'])}")
+            lines.append(" " * _COLUMN + f"one of: {', '.join(field.metadata['choices'])}")
     lines += ["", "Groups (GROUP=NAME sets several options at once):"]
     for group in GROUPS:
         if group in composed.hydra.runtime.choices:
-            lines.append(f"  {group:<34}{', '.join(_choices(group))}")
+            lines += _entry(group, ", ".join(_choices(group)))
     lines += [
         "",
         "Hydra's own flags:",
@@ -187,3 +184,12 @@ def _help(command: str, config_name: str, schema: type, about: str) -> str:
         f"  {command} --hydra-help            everything else, such as tab completion",
     ]
     return "\n".join(lines)
+
+
+def _entry(name: str, text: str) -> list[str]:
+    """Explain a name in the second column, below the name where that is too long for the first."""
+    lines = textwrap.wrap(text, _WIDTH - _COLUMN)
+    indented = textwrap.indent("\n".join(lines), " " * _COLUMN).splitlines()
+    if len(name) + 3 > _COLUMN:
+        return [f"  {name}", *indented]
+    return [f"  {name}".ljust(_COLUMN) + lines[0], *indented[1:]]
