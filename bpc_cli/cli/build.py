@@ -31,12 +31,15 @@ from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.loop import Ensemble
 from bpc_cli.runs.plan import Plan, Schedule
 
+_MOST_ITERATIONS = 2**31 - 1  # JAX's integers have 32 bits
+
 
 def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
     """Build what a run is to do.
 
     Raises:
-        UserError: if not one whole batch fits into the training set.
+        UserError: if not one whole batch fits into the training set, or there are more iterations
+            than optimisers count.
     """
     n_examples = len(dataset.train_images)
     if config.batch_size > n_examples:
@@ -47,6 +50,10 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
     n_iters = config.n_train_iters
     if config.n_epochs is not None:
         n_iters = config.n_epochs * (n_examples // config.batch_size)
+    if n_iters > _MOST_ITERATIONS:
+        raise UserError(
+            f"{n_iters} iterations are wanted: at most {_MOST_ITERATIONS} can be counted"
+        )
     distance = checkpoint_distance(config)
     return Plan(
         seeds=range(config.seed, config.seed + config.n_seeds),
