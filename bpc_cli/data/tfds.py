@@ -77,11 +77,7 @@ def prepare(
         height, width, channels = features["image"].shape
         class_names = list(features["label"].names)
     except Exception as error:  # TFDS raises many types, some misleading
-        raise UserError(
-            f"TFDS cannot read {name} in {data_dir} without TensorFlow ({_first_line(error)}): it "
-            "must hold uint8 images of one size with labels, prepared as array_record; prepare it "
-            "in another data.dir, or choose another data set"
-        ) from error
+        raise _unreadable(name, data_dir, error) from error
     return PreparedSplits(arrays, str(builder.info.version), (height, width, channels), class_names)
 
 
@@ -155,6 +151,32 @@ class _WithoutTensorFlow:
 
 
 def _builder(name: str, data_dir: Path, archives: GivenArchives | None) -> tfds.core.DatasetBuilder:
+    try:
+        return _make_builder(name, data_dir, archives)
+    except Exception as error:  # TFDS raises many types, and reads what is prepared at once
+        if any((data_dir / name).glob("*/dataset_info.json")):
+            raise _unreadable(name, data_dir, error) from error
+        close = difflib.get_close_matches(
+            name, tfds.list_builders(with_community_datasets=False), n=3
+        )
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UserError(
+            f"TFDS has no data set '{name}' that opens without TensorFlow{hint} "
+            "(data=digits needs nothing)"
+        ) from error
+
+
+def _unreadable(name: str, data_dir: Path, error: Exception) -> UserError:
+    return UserError(
+        f"TFDS cannot read {name} in {data_dir} without TensorFlow ({_first_line(error)}): it must "
+        "hold uint8 images of one size with labels, prepared as array_record; prepare it in "
+        "another data.dir, or choose another data set"
+    )
+
+
+def _make_builder(
+    name: str, data_dir: Path, archives: GivenArchives | None
+) -> tfds.core.DatasetBuilder:
     stock = _MNIST_FORMAT.get(name)
     if stock is not None:
         # Registering a second builder of one name raises; the class is named as the stock one
@@ -165,17 +187,7 @@ def _builder(name: str, data_dir: Path, archives: GivenArchives | None) -> tfds.
             stock.__name__, (_WithoutTensorFlow, stock), namespace, skip_registration=True
         )
         return builder_class(data_dir=data_dir, file_format="array_record")
-    try:
-        return tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except Exception as error:
-        close = difflib.get_close_matches(
-            name, tfds.list_builders(with_community_datasets=False), n=3
-        )
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UserError(
-            f"TFDS has no data set '{name}' that opens without TensorFlow{hint} "
-            "(data=digits needs nothing)"
-        ) from error
+    return tfds.builder(name, data_dir=data_dir, file_format="array_record")
 
 
 def _download_and_prepare(
