@@ -29,6 +29,7 @@ def main() -> None:
         print(f"bpc-report: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
+        print("bpc-report: interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -142,6 +142,18 @@ def started(tmp_path, environment):
         process.communicate()
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MB, mounted where tests run."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
 def serve() -> None:
     """Run commands one after another: a request is a line of JSON, and so is its answer."""
     answers = os.fdopen(os.dup(1), "w")

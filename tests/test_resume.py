@@ -341,18 +341,6 @@ def test_a_link_out_of_a_run_directory_is_refused(command, tmp_path, uninterrupt
     assert precious.read_bytes() == before
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 3 MB, mounted where tests run."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
 def assert_stopped_whole(done, run: Path, message: str) -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1, done.stderr
