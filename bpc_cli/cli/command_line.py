@@ -170,7 +170,7 @@ def _help(command: str, config_name: str, schema: type, about: str) -> str:
         unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
         lines += _entry(path, f"{field.metadata['help']}{unit} (default: {default})")
         if field.metadata["choices"]:
-            lines.append(" " * _COLUMN + f"one of: {', '.join(field.metadata['choices'])}")
+            lines += _entry("", f"one of: {', '.join(field.metadata['choices'])}")
     lines += ["", "Groups (GROUP=NAME sets several options at once):"]
     for group in GROUPS:
         if group in composed.hydra.runtime.choices:
@@ -180,7 +180,7 @@ def _help(command: str, config_name: str, schema: type, about: str) -> str:
         "Hydra's own flags:",
         f"  {command} --cfg job               show the composed config and stop",
         f"  {command} -m NAME=A,B,C           run once per value, or per combination of values",
-        "    hydra/launcher=NAME             of -m, who runs them: " + ", ".join(LAUNCHERS),
+        *_entry("  hydra/launcher=NAME", "of -m, who runs them: " + ", ".join(LAUNCHERS)),
         f"  {command} --hydra-help            everything else, such as tab completion",
     ]
     return "\n".join(lines)
