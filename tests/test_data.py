@@ -207,6 +207,17 @@ def test_prepared_data_of_ones_own_are_read_from_tfdss_layout(few_images, tmp_pa
     assert sorted(os.listdir(tmp_path / "data" / "bpc_packed")) == ["mnist", "own-big"]
 
 
+@pytest.mark.parametrize("name", ["mnist", "own/big"])
+@pytest.mark.parametrize("content", ["{}", "", "null", "[]", '{"name": 3}'])
+def test_a_damaged_description_of_prepared_data_is_one_line(name, content, few_images, tmp_path):
+    shutil.copytree(few_images / name, tmp_path / name)
+    (description,) = (tmp_path / name).glob("*/dataset_info.json")
+    description.write_text(content)
+    with pytest.raises(UserError, match=f"TFDS cannot read {name} in .*: it must hold") as caught:
+        load_dataset(name, data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def packed_again(source: Path, target: Path, how: str) -> None:
     """Write an archive's content, or nearly, in another way."""
     published = source.read_bytes()

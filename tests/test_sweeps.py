@@ -1,6 +1,5 @@
 """Many runs in one command: seeds together, sweeps, and the launchers that run them."""
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -8,15 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-import hydra
 import psutil
 import pytest
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf, open_dict
 from run_files import assert_same_run, lines_of, summary_of
 
-from bpc_cli.cli.composing import Composer
-from bpc_cli.options.evaluation_schema import register_schemas
 from bpc_cli.runs.checkpoint import read_checkpoint
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
@@ -248,42 +242,6 @@ def test_workers_end_with_the_process_that_started_them(started, tmp_path):
     for worker in alive:
         worker.kill()
     assert not alive
-
-
-def test_jobs_are_composed_as_hydra_composes_them():
-    register_schemas()
-    jobs = [
-        [f"seed={seed}", f"data={data}", f"inference.tolerance={tolerance}", f"optim.{args}"]
-        for seed, data, tolerance, args in itertools.product(
-            (0, 1),
-            ("digits", "mnist"),
-            ("null", "1e-3", "'${optim.param_lr}'"),
-            ("param_args={b1: 0.8}", "param_args={b2: 0.9}", "param=sgd"),
-        )
-    ]
-    with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
-        sweep = hydra.compose("train", return_hydra_config=True)
-        loader = GlobalHydra.instance().config_loader()
-        composer = Composer(loader, sweep)
-        for job in jobs:
-            composed = composer.compose(job)
-            expected = loader.load_sweep_config(sweep, job)
-            assert OmegaConf.to_container(composed) == OmegaConf.to_container(expected)
-            with open_dict(composed):  # what is done to one must not change the next
-                composed.seed = composed.hydra.job.num = 99
-
-
-@pytest.mark.parametrize("launcher", ["basic", "vmap"])
-def test_a_job_that_cannot_be_composed_is_found_before_any_runs(launcher, command, tmp_path):
-    done = command(
-        *("bpc-train", "-m", *SMALL, "seed=0,1", "model.width=8,x", f"hydra/launcher={launcher}"),
-        "hydra.sweep.dir=sweep",
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        "bpc-train: model.width: Value 'x' of type 'str' could not be converted to Integer"
-    ]
-    assert not (tmp_path / "sweep" / "0").exists()
 
 
 @pytest.mark.slow
