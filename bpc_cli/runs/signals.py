@@ -31,6 +31,28 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+class StopOnce:
+    """Handles a signal of which a cluster may send several: the first one stops the process.
+
+    What has not ended some time later, the cluster kills.
+
+    Attributes:
+        came: whether one has come.
+        is_ending: whether the process ends already, so that nothing is to be interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self.is_ending = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Raise Stopped at the first signal."""
+        is_first = not (self.came or self.is_ending)
+        self.came = True
+        if is_first:
+            raise Stopped(number)
+
+
 class StopRequest:
     """Whether a signal has asked to stop.
 
@@ -84,9 +106,14 @@ def deferred_signals() -> Iterator[StopRequest]:
         {
             number: handler
             for number, handler in handlers.items()
-            if callable(handler) and handler is not signal.default_int_handler
+            if callable(handler)
+            and handler is not signal.default_int_handler
+            and not isinstance(handler, StopOnce)
         }
     )
+    once: dict[int, StopOnce] = {
+        n: handler for n, handler in handlers.items() if isinstance(handler, StopOnce)
+    }
     held_back = {*SIGNALS, *request.handlers}
 
     def watch() -> None:
@@ -95,10 +122,16 @@ def deferred_signals() -> Iterator[StopRequest]:
             if number not in held_back:
                 continue
             is_ours = number not in request.handlers
+            if number in once:
+                once[number].came = True
+                if request:
+                    continue
             if request and is_ours:
                 os._exit(128 + number)
             request.number = number
-            then = "stopping; a second signal stops at once" if is_ours else "telling the launcher"
+            then = "stopping" if is_ours else "telling the launcher"
+            if is_ours and number not in once:
+                then += "; a second signal stops at once"
             notice = f"{signal.Signals(number).name}: saving and {then}\n"
             with contextlib.suppress(OSError):
                 os.write(sys.stderr.fileno(), notice.encode())
@@ -111,6 +144,10 @@ def deferred_signals() -> Iterator[StopRequest]:
     previous = {each: signal.signal(each, lambda *_: None) for each in held_back}
     try:
         yield request
+    except BaseException:
+        for handler in once.values():
+            handler.is_ending = True
+        raise
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)
