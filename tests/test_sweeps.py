@@ -267,7 +267,7 @@ def test_a_cluster_job_that_is_timed_out_goes_on_by_itself(own_process, tmp_path
 WITHOUT = """
 import sys
 sys.modules["hydra_plugins.hydra_joblib_launcher"] = None
-sys.modules["hydra_plugins.hydra_submitit_launcher"] = None
+sys.modules["submitit"] = None
 sys.argv = ["bpc-train", "-m", "seed=0,1", "hydra/launcher={launcher}"]
 from bpc_cli.train import main
 main()

@@ -64,6 +64,7 @@ class Task:
         debugging: whether failures are raised, to be seen whole.
 
     Attributes:
+        command: the command's name.
         failures: why jobs of this process failed, a line each.
         in_job: whether an exception comes from a job of this process.
         how_to_resume: for jobs that were interrupted, how to resume them.
@@ -83,7 +84,7 @@ class Task:
         self.failures: list[str] = []
         self.in_job = False
         self.how_to_resume: list[str] = []
-        self._command = command
+        self.command = command
         self._schema = schema
         self._run = run
         self._debugging = debugging
@@ -149,7 +150,7 @@ class Task:
         reason = one_line(failure)
         line = f"{os.path.relpath(job.directory)}: {reason}"
         self.failures.append(line)
-        fail(self._command, reason)
+        fail(self.command, reason)
         is_sweep = job.hydra.mode == RunMode.MULTIRUN
         if is_sweep and not (job.directory.exists() and any(job.directory.iterdir())):
             with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from bpc_cli.cli.cluster import launchers
 from bpc_cli.cli.composing import Composer, announced
 from bpc_cli.cli.jobs import Job, JobsFailed
 from bpc_cli.errors import one_line
@@ -72,7 +73,7 @@ class Sweeper(BasicSweeper):
         except (HydraException, OmegaConfBaseException, OSError):
             raise
         except KeyboardInterrupt:
-            if not self._task.in_job:
+            if not (self._task.in_job or self._task.how_to_resume):
                 self._task.how_to_resume.append(f"the same command with {again} resumes")
             raise
         except Exception as error:
@@ -179,3 +180,11 @@ class VmapLauncher(Launcher):
         ):
             job.return_value = reason
         return returns
+
+
+class SlurmLauncher(launchers.SlurmLauncher):
+    """Hands jobs to Slurm, under a name that Hydra takes."""
+
+
+class LocalLauncher(launchers.LocalLauncher):
+    """Starts jobs as processes of this machine, under a name that Hydra takes."""

@@ -1,0 +1,1 @@
+"""Sweeps whose jobs wait in a queue: submitted, recorded, waited for."""
