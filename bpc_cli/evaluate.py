@@ -33,8 +33,9 @@ def main() -> None:
         "eval",
         EvalConfig,
         one_by_one(evaluate),
-        about="bpc-eval: evaluate a trained network on its data set's test split.\n"
+        about="bpc-eval RUN: evaluate a trained network on its data set's test split.\n"
         "Prints a table; writes metrics.json, confusion.png and samples.png under outputs/eval/.",
+        positional="checkpoint",
     )
 
 

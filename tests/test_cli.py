@@ -244,6 +244,48 @@ def test_eval_reports_the_runs_own_figures(command, tmp_path, trained):
     assert "already holds an evaluation" in again.stderr
 
 
+def test_eval_takes_a_path_that_stands_alone(command, tmp_path, trained):
+    awkward = tmp_path / "a run" / "it's [1],2\\"
+    awkward.parent.mkdir()
+    awkward.symlink_to(trained)
+    for number, words in enumerate(
+        [
+            (str(trained),),
+            ("which=best", str(trained / "checkpoints" / "last.ckpt")),
+            ("-m", str(trained), "which=last,best"),
+            ("a run/it's [1],2\\",),
+        ]
+    ):
+        where = "hydra.sweep.dir" if "-m" in words else "hydra.run.dir"
+        done = command("bpc-eval", *words, "inference.n_steps=0", f"{where}=eval-{number}")
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert len(list((tmp_path / f"eval-{number}").rglob("metrics.json"))) >= 1
+
+
+NO_OPTION = "is no option: write NAME=VALUE"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("bpc-eval", "nowhere"), "there is no checkpoint at nowhere"),
+        (
+            ("bpc-eval", "a", "b"),
+            "'b' is no option: write NAME=VALUE, or checkpoint=PATH just once",
+        ),
+        (
+            ("bpc-eval", "a", "checkpoint=b"),
+            "'a' is no option: write NAME=VALUE, or checkpoint=PATH just once",
+        ),
+        (("bpc-train", "outputs/x"), f"'outputs/x' {NO_OPTION}"),
+    ],
+)
+def test_a_word_without_a_name_is_one_line(words, message, command, tmp_path):
+    done = command(*words)
+    assert (done.returncode, done.stderr) == (1, f"{words[0]}: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_eval_reads_best_or_a_file(command, tmp_path, trained):
     best = json.loads((trained / "summary.json").read_text())["best"]
     for arguments in (
@@ -312,7 +354,7 @@ WRONG = [
     ("algorithm=genpc forward_energy_weight=0", "genpc would learn nothing"),
     ("algorithm=discpc backward_energy_weight=0", "discpc would learn nothing"),
     ("logger=tensorbord", "unknown logger 'tensorbord'; did you mean tensorboard"),
-    ("foo", "missing EQUAL"),
+    ("foo", "'foo' is no option: write NAME=VALUE"),
     ("=1", "must be a string"),
     ("data=null", "must be a string"),
     ("seed=${foo}", "seed: Interpolation key 'foo' not found"),

@@ -4,6 +4,7 @@ import gc
 import importlib
 import importlib.metadata
 import importlib.resources
+import itertools
 import os
 import re
 import signal
@@ -33,6 +34,7 @@ _FLAGS = {
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
+_FLAGS_ALONE = ("-m", "--multirun", "-r", "--run", "--resolve")  # no value follows these
 
 _WIDTH, _COLUMN = 100, 36  # of what `--help` prints: its width, and where explanations begin
 
@@ -43,6 +45,7 @@ def run_command(
     schema: type,
     run: Callable[[Sequence[Job]], list[Failure]],
     about: str,
+    positional: str | None = None,
 ) -> None:
     """Run one job per composed config, and exit with 1 if the command line or any job is wrong.
 
@@ -53,6 +56,7 @@ def run_command(
         run: does the work of jobs that are alike in all but numbers, often of a single one, and
             returns for each what it failed by.
         about: what `--help` says first.
+        positional: the option that a word without a name is the value of.
     """
     if {"--help", "-h"} & set(sys.argv[1:]):
         register_schemas()
@@ -62,6 +66,7 @@ def run_command(
         print(f"{command} {importlib.metadata.version('bpc-cli')}")
         return
     _prepare_flags(command)
+    _name_word(command, positional)
     _take_former_names(command, schema)
     debugging = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
@@ -114,6 +119,33 @@ def _prepare_flags(command: str) -> None:
             fail(command, f"unknown flag '{word}'; options are NAME=VALUE, and --help lists them")
             sys.exit(1)
     sys.argv[1:] = flags + rest
+
+
+def _name_word(command: str, option: str | None) -> None:
+    """Give the word that stands alone on the command line its option's name, and quotes.
+
+    What follows a flag of Hydra's may be its value, and is left as it is.
+    """
+    words = sys.argv[1:]
+    alone = [
+        number
+        for number, (before, word) in enumerate(itertools.pairwise(["-m", *words]), 1)
+        if not re.match(r"(?s)[-+~]|[^./].*=|=", word)  # a path may hold a '=', after ./ or /
+        and (not before.startswith("-") or before in _FLAGS_ALONE)
+    ]
+    if not alone:
+        return
+    if option is None or len(alone) > 1 or any(word.startswith(f"{option}=") for word in words):
+        wanted = f"NAME=VALUE, or {option}=PATH just once" if option else "NAME=VALUE"
+        fail(command, f"'{sys.argv[alone[-1]]}' is no option: write {wanted}")
+        sys.exit(1)
+    sys.argv[alone[0]] = f"{option}={_quoted(sys.argv[alone[0]])}"
+
+
+def _quoted(value: str) -> str:
+    """Quote a value for Hydra, in whose quotes a backslash is itself, unless a quote follows."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), value)
+    return f"'{escaped}'"
 
 
 def _take_former_names(command: str, schema: type) -> None:
