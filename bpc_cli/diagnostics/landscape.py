@@ -60,13 +60,16 @@ def xor_landscapes(seed: int = 0, n_iters: int = 3_000) -> dict[str, Landscape]:
 
 
 def diagnose(subject: Subject) -> Diagnosis:
-    """Map the energy of XOR; the subject's own model plays no part."""
+    """Map the energy of XOR: of algorithms, whatever the subject's own model."""
     landscapes = xor_landscapes()
     numbers = {
         name: {"path": each.path.tolist(), "named": each.predicted.tolist()}
         for name, each in landscapes.items()
     }
-    lines = ["XOR in two hidden units, trained by each algorithm that infers"]
+    lines = [
+        "of the algorithms, not of this checkpoint: a network of two hidden units, trained on XOR "
+        "by each that infers"
+    ]
     return Diagnosis(numbers, lines, {"landscape.png": draw(landscapes)})
 
 
@@ -86,7 +89,10 @@ def draw(landscapes: Mapping[str, Landscape]) -> Figure:
         axes.set(title=name, xlabel="first hidden activity", ylabel="second")
         axes.set_aspect("equal")
     figure.axes[0].legend(loc="upper left", fontsize=8)
-    figure.suptitle("Energy of XOR's input (1, -1) with its label clamped")
+    figure.suptitle(
+        "Not this checkpoint: two hidden units trained on XOR by each algorithm. "
+        "Energy of input (1, -1), label clamped"
+    )
     return figure
 
 
