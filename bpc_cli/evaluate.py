@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.jobs import Job, one_by_one
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded, write_json
-from bpc_cli.options.check import check_data_name, check_saved_config, unknown_choice
+from bpc_cli.options.check import check_data_name, check_saved_config
 from bpc_cli.options.evaluation_schema import EvalConfig
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
 if TYPE_CHECKING:
+    from bpc_cli.cli.evaluation_plan import EvaluationPlan
     from bpc_cli.core.models import Model
     from bpc_cli.data.datasets import Dataset
+    from bpc_cli.evaluation.convergence import Convergence
     from bpc_cli.evaluation.metrics import NetworkTest
     from bpc_cli.evaluation.results import Evaluation, SeedResult
     from bpc_cli.options.schema import TrainConfig
@@ -45,11 +48,8 @@ def evaluate(job: Job) -> None:
     Raises:
         UserError: if the checkpoint cannot be used, or the data set does not fit it.
     """
-    import jax
-
-    from bpc_cli.cli.build import build_test_inference
+    from bpc_cli.cli.evaluation_plan import plan_evaluation
     from bpc_cli.cli.restore import restore_models
-    from bpc_cli.core.ensembles import take
     from bpc_cli.evaluation.results import Evaluation
     from bpc_cli.runs.checkpoint import open_checkpoint
     from bpc_cli.runs.device import configure_jax
@@ -61,20 +61,18 @@ def evaluate(job: Job) -> None:
     checkpoint, warning = open_checkpoint(expanded(config.checkpoint), config.which)
     trained = check_saved_config(checkpoint.header["config"], checkpoint.path)
     models = restore_models(checkpoint, trained)
-    inference = build_test_inference(trained, config)
-    chosen = choose_diagnostics(config.diagnostics, infers=inference.n_steps > 0)
+    plan = plan_evaluation(trained, config)
     dataset = load_test_set(config, trained, checkpoint)
-    tests = test_feedforward(models, dataset)
-    how = (inference, jax.random.PRNGKey(trained.seed), dataset)
-    on_host, results, lines = jax.device_get(models), [], []
-    for number, test in enumerate(tests):
-        subject = diagnostics.Subject(
-            take(on_host, number), *how, **dataclasses.asdict(config.diagnosis)
-        )
-        result = describe_seed(subject, trained.seed + number, test)
-        if chosen:
-            result, found = diagnose_seed(subject, result, chosen, None if number else directory)
-            lines += [line if len(tests) == 1 else f"seed {result.seed}: {line}" for line in found]
+    print(plan.describe(dataset), flush=True)
+    feedforward = test_feedforward(models, dataset)
+    results, lines = [], []
+    subjects = subjects_of(models, trained, config, plan, dataset)
+    for number, (subject, test) in enumerate(zip(subjects, feedforward, strict=True)):
+        result = describe_seed(subject, trained.seed + number, test, plan.lowest_energy)
+        if plan.diagnostics:
+            result, found = diagnose_seed(subject, result, plan, None if number else directory)
+            several = len(feedforward) > 1
+            lines += [f"seed {result.seed}: {line}" if several else line for line in found]
         results.append(result)
     evaluation = Evaluation(
         checkpoint=str(checkpoint.path),
@@ -82,16 +80,36 @@ def evaluate(job: Job) -> None:
         data_set=dataset.name,
         test_examples=len(dataset.test_images),
         trained_on=str(checkpoint.header.get("data_set")),
-        inference_steps=inference.n_steps,
+        inference_steps=plan.inference.n_steps,
         seeds=results,
     )
-    save_evaluation(directory, evaluation, tests, dataset)
+    save_evaluation(directory, evaluation, feedforward, dataset)
     print("\n".join([evaluation.table(), *lines]))
-    pictures = "confusion.png, samples.png" + (" and diagnostics" if chosen else "")
+    pictures = "confusion.png, samples.png" + (" and diagnostics" if plan.diagnostics else "")
     print(f"metrics.json, {pictures} are in {os.path.relpath(directory)}")
     for line in (warning, dataset.fallback):
         if line:
             print(f"WARNING: {line}")
+
+
+def subjects_of(
+    models: "Model",
+    trained: "TrainConfig",
+    config: EvalConfig,
+    plan: "EvaluationPlan",
+    dataset: "Dataset",
+) -> "Iterator[diagnostics.Subject]":
+    """Make of each seed's model what is tested by inference and diagnosed."""
+    import jax
+
+    from bpc_cli.core.ensembles import take
+
+    how = (plan.inference, jax.random.PRNGKey(trained.seed), dataset)
+    on_host = jax.device_get(models)
+    for number in range(trained.n_seeds):
+        yield diagnostics.Subject(
+            take(on_host, number), *how, **dataclasses.asdict(config.diagnosis)
+        )
 
 
 def test_feedforward(models: "Model", dataset: "Dataset") -> "list[NetworkTest]":
@@ -105,7 +123,9 @@ def test_feedforward(models: "Model", dataset: "Dataset") -> "list[NetworkTest]"
     return evaluate_ensemble(models, jnp.asarray(dataset.test_images), dataset.test_labels, means)
 
 
-def describe_seed(subject: diagnostics.Subject, seed: int, test: "NetworkTest") -> "SeedResult":
+def describe_seed(
+    subject: diagnostics.Subject, seed: int, test: "NetworkTest", lowest_energy: bool
+) -> "SeedResult":
     """Measure one seed's feedforward test, and test it by inference where it infers."""
     from bpc_cli.evaluation.by_inference import evaluate_by_inference
     from bpc_cli.evaluation.results import describe_test
@@ -114,14 +134,15 @@ def describe_seed(subject: diagnostics.Subject, seed: int, test: "NetworkTest") 
     result = describe_test(test, seed, dataset.class_names)
     if subject.inference.n_steps == 0:
         return result
-    by_inference = evaluate_by_inference(
-        *subject[:3], dataset.test_images, dataset.test_labels, test.class_means
-    )
+    by_inference = evaluate_by_inference(*subject[:3], dataset.test_images, test, lowest_energy)
     return dataclasses.replace(result, by_inference=by_inference)
 
 
 def diagnose_seed(
-    subject: diagnostics.Subject, result: "SeedResult", chosen: list[str], directory: Path | None
+    subject: diagnostics.Subject,
+    result: "SeedResult",
+    plan: "EvaluationPlan",
+    directory: Path | None,
 ) -> "tuple[SeedResult, list[str]]":
     """Diagnose one seed's model; return its results with the numbers, and lines.
 
@@ -129,8 +150,28 @@ def diagnose_seed(
     """
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
-    numbers, lines = diagnostics.diagnose(subject, chosen, directory)
-    return dataclasses.replace(result, diagnostics=numbers), lines
+    subject = subject._replace(inference=plan.followed)
+    steps, about = {}, []
+    if plan.to_convergence:
+        found = diagnostics.find_steps(subject, plan.diagnostics)
+        steps = {name: each.n_steps for name, each in found.items()}
+        about = describe_steps(found)
+    numbers, lines = diagnostics.diagnose(subject, plan.diagnostics, directory, steps)
+    return dataclasses.replace(result, diagnostics=numbers, diagnosis_steps=steps), about + lines
+
+
+def describe_steps(found: "Mapping[str, Convergence]") -> list[str]:
+    """Say how many inference steps diagnostics took, and where that was not enough."""
+    if not found:
+        return []
+    counts = ", ".join(f"{name} {each.n_steps}" for name, each in found.items())
+    lines = [f"inference steps until the energy settles: {counts}"]
+    if still := [name for name, each in found.items() if not each.is_reached]:
+        lines.append(
+            f"after these, the energy still changes in {', '.join(still)}: more steps (inference."
+            "n_steps=2000) or another rate (optim.activity_lr) reach further"
+        )
+    return lines
 
 
 def save_evaluation(
@@ -155,29 +196,6 @@ def save_evaluation(
         dataset.class_names,
         title,
     )
-
-
-def choose_diagnostics(asked: list[str], *, infers: bool) -> list[str]:
-    """List the diagnostics that are asked for; `all` leaves out what cannot be made.
-
-    Raises:
-        UserError: if one does not exist, or is asked for by name and needs inference where none is
-            made.
-    """
-    known = diagnostics.names()
-    for name in asked:
-        if name not in (*known, "all"):
-            raise UserError(unknown_choice("diagnostics", name, (*known, "all")))
-    chosen = [name for name in known if {name, "all"} & set(asked)]
-    if infers:
-        return chosen
-    needing = [name for name in chosen if diagnostics.needs_inference(name)]
-    if needing and "all" not in asked:
-        raise UserError(
-            f"diagnostics=[{','.join(needing)}] are of inference, and this run makes none: choose "
-            "others, or inference.n_steps"
-        )
-    return [name for name in chosen if name not in needing]
 
 
 def load_test_set(

@@ -3,7 +3,7 @@
 import importlib
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ _CELL = 84  # pixels of a shown image, three times MNIST's
 _GAP = 8
 _TEXT = 16
 _STYLES = ("-", "--", "-.", ":")
+_MOST_MARKED = 12  # points of a curve
 
 MetricsLines = Sequence[Mapping[str, int | float | None]]
 
@@ -144,6 +145,27 @@ def label_log_axis_plainly(axis: "Axis") -> None:
 
     axis.set_major_formatter(PlainFormatter())
     axis.set_minor_formatter(PlainFormatter(minor_thresholds=(2, 0.5)))
+
+
+def label_steps(axes: "Axes") -> None:
+    """Count inference steps along an axis; there are no halves of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("inference step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+
+
+def marker_of(steps: Sized) -> str:
+    """Choose what marks each step: a dot, where there are few enough to tell apart."""
+    return "o" if len(steps) <= _MOST_MARKED else ""
+
+
+def write_ticks_in_full(axes: "Axes", least_span: float) -> None:
+    """Write the vertical axis's numbers without an offset, and let it span at least so much."""
+    low, high = axes.get_ylim()
+    missing = max(least_span - (high - low), 0) / 2
+    axes.set_ylim(low - missing, high + missing)
+    axes.ticklabel_format(axis="y", style="plain", useOffset=False)
 
 
 def _panels(lines: MetricsLines) -> dict[str, list[Metric]]:

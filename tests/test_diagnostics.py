@@ -13,12 +13,19 @@ from PIL import Image
 from small_models import inference_of, sgd, small_model
 
 from bpc_cli.data.pixels import PixelScale, denormalise
+from bpc_cli.diagnostics import landscape as landscape_diagnostic
 from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
 from bpc_cli.diagnostics.hessian import MOST_UNITS, curvature
 from bpc_cli.diagnostics.inference import follow_inference
 from bpc_cli.diagnostics.landscape import xor_landscapes
 from bpc_cli.diagnostics.probe import activities_of, probe
 from bpc_cli.diagnostics.steps import follow_classification, follow_generation
+from bpc_cli.evaluation.convergence import (
+    MOST_STEPS,
+    TOLERANCE,
+    find_convergence,
+    follow_energies,
+)
 
 ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 5, 4
 SCALE = PixelScale(0.2, 0.5)
@@ -212,6 +219,20 @@ RUNS = {
 }
 
 
+def test_landscapes_say_that_they_are_not_of_the_checkpoint(run_of, command, tmp_path):
+    assert (
+        "not of this checkpoint"
+        in command(
+            *("bpc-eval", run_of("bpc"), "diagnostics=[landscape]", "inference.n_steps=1")
+        ).stdout
+    )
+    one = landscape_diagnostic.Landscape(
+        np.linspace(-1, 1, 5), np.arange(25.0).reshape(5, 5), np.zeros((2, 2)), np.zeros(4)
+    )
+    title = landscape_diagnostic.draw({"bpc": one, "hpc": one}).get_suptitle()
+    assert title.startswith("Not this checkpoint")
+
+
 @pytest.fixture(scope="session")
 def run_of(made_once, bpc_train):
     quick = ("data=digits", "model.depth=3", "model.width=32", "n_train_iters=60", "test_every=60")
@@ -246,9 +267,57 @@ def test_all_diagnostics_leave_numbers_and_pictures(run_of, command, tmp_path):
 
 
 def test_inference_that_does_nothing_is_told(run_of, command):
-    done = command("bpc-eval", run_of("bpc"), "diagnostics=[inference]")
+    done = command("bpc-eval", run_of("bpc"), "diagnostics=[inference]", "inference.n_steps=1")
     assert done.returncode == 0
-    assert done.stdout.count("inference does next to nothing") == 2
+    assert done.stdout.count("inference does next to nothing in classification") == 1
+    clamped = "with image and label clamped, 1 step of inference moves activities by "
+    (line,) = [line for line in done.stdout.splitlines() if clamped in line]
+    assert line.endswith("inference does next to nothing")
+
+
+def test_diagnostics_follow_inference_until_it_settles(run_of, command, tmp_path):
+    done = command(
+        *("bpc-eval", run_of("bpc"), "diagnostics=[inference,steps,hessian]"),
+        *("diagnosis.n_images=40", "hydra.run.dir=eval"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert metrics["inference_steps"] == 2  # the tests' own: as many as in training
+    taken, found = metrics["diagnosis_steps"], metrics["diagnostics"]
+    assert taken.keys() == {"inference", "steps"} and min(taken.values()) > 20
+    assert len(found["inference"]["gradient"]["mean"]) == taken["inference"] + 1
+    assert len(found["steps"]["relaxed_generation_error"]) == taken["steps"] + 1
+    counts = ", ".join(f"{name} {count}" for name, count in taken.items())
+    assert f"inference steps until the energy settles: {counts}\n" in done.stdout
+    movement = found["inference"]["from_end"]["mean"]
+    assert movement[-10] < 0.1 * movement[0]
+    still = f"the energy still changes in {', '.join(n for n in taken if taken[n] == MOST_STEPS)}:"
+    assert (still in done.stdout) is (MOST_STEPS in taken.values())
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_reached"),
+    [(0.5, True), (0.05, True), (1e-4, False), (50.0, False)],
+)
+def test_convergence_is_found_at_rates_that_reach_it(rate, is_reached, float64):
+    """A linear network's energy falls as (1 - rate * curvature)^(2 n) in each direction."""
+    model = small_model(0, [3, 4, 6], "linear")
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 256, (5, 6), np.uint8))
+    labels = jnp.asarray(rng.integers(0, 3, 5))
+    inference = inference_of((ALPHA_F, ALPHA_B), sgd(rate), MOST_STEPS)
+    curves = follow_energies(model, images, labels, inference)
+    W, V = model.generator[1].weight, model.amortiser[0].weight
+    hessian = ALPHA_F * (np.eye(4) + W.T @ W) + ALPHA_B * (np.eye(4) + V.T @ V)
+    values = np.linalg.eigvalsh(hessian)
+    found = find_convergence([np.asarray(curves["both"])])
+    slowest = max(np.abs(1 - rate * values))
+    assert found.is_reached is is_reached
+    if is_reached:
+        most = np.log(TOLERANCE) / np.log(slowest**2)
+        assert 1 <= found.n_steps <= most + 1
+    else:
+        assert found.n_steps == MOST_STEPS
 
 
 @pytest.mark.slow
@@ -280,12 +349,12 @@ def test_what_infers_nothing_has_no_diagnostics_of_inference(run_of, command, tm
 
 @pytest.mark.slow
 def test_a_label_under_cross_entropy_is_not_free(run_of, command, tmp_path):
-    done = command("bpc-eval", run_of("softmax"), "hydra.run.dir=eval")
+    done = command("bpc-eval", run_of("softmax"), "lowest_energy=true", "hydra.run.dir=eval")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["relaxed_accuracy"] is None
     assert metrics["lowest_energy_accuracy"] > 50
-    assert "label free" not in done.stdout.split("cost")[0]
+    assert "image clamped: accuracy" not in done.stdout
 
 
 @pytest.mark.slow

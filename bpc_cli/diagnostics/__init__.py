@@ -3,14 +3,16 @@
 A diagnostic is a module here that offers
 
 - `NEEDS_INFERENCE`: whether there is nothing to measure in a model that does not infer,
+- `RELAXES`: which of the relaxations in `convergence.follow_energies` its steps are of,
 - `diagnose(subject)`: its `Diagnosis`, which is numbers, lines of text and figures by file name.
 
 It is found by its file's name: adding one is adding a file.
 """
 
+import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:  # so that names can be listed without JAX
     from bpc_cli.core.inference import Inference
     from bpc_cli.core.models import Model
     from bpc_cli.data.datasets import Dataset
+    from bpc_cli.evaluation.convergence import Convergence
+
+
+_FOLLOWED = 100  # images, enough for a mean energy
 
 
 class Subject(NamedTuple):
@@ -78,8 +84,37 @@ def needs_inference(name: str) -> bool:
     return importlib.import_module(f"{__name__}.{name}").NEEDS_INFERENCE
 
 
+def find_steps(subject: Subject, chosen: Sequence[str]) -> "dict[str, Convergence]":
+    """Find how many steps each chosen diagnostic's inference takes to converge.
+
+    Args:
+        subject: what is diagnosed; its inference has the most steps that are to be taken.
+        chosen: some of `names()`.
+
+    Returns:
+        By name, for those that follow inference.
+    """
+    import numpy as np
+
+    from bpc_cli.evaluation.convergence import find_convergence, follow_energies
+
+    relaxes = {name: importlib.import_module(f"{__name__}.{name}").RELAXES for name in chosen}
+    if subject.inference.n_steps == 0 or not any(relaxes.values()):
+        return {}
+    images, labels = (each[:_FOLLOWED] for each in subject.test_images())
+    curves = follow_energies(subject.model, images, labels, subject.inference, subject.key)
+    return {
+        name: find_convergence([np.asarray(curves[which]) for which in own])
+        for name, own in relaxes.items()
+        if own
+    }
+
+
 def diagnose(
-    subject: Subject, chosen: Sequence[str], directory: Path | None
+    subject: Subject,
+    chosen: Sequence[str],
+    directory: Path | None,
+    n_steps: Mapping[str, int] | None = None,
 ) -> tuple[JsonObject, list[str]]:
     """Make the diagnostics that are chosen.
 
@@ -87,6 +122,7 @@ def diagnose(
         subject: what is diagnosed.
         chosen: some of `names()`.
         directory: where figures go; None: none are kept.
+        n_steps: inference steps by name, where they are not the subject's own.
 
     Returns:
         Numbers by name, and lines that say what they come to.
@@ -95,8 +131,13 @@ def diagnose(
         UserError: if one cannot be made of this subject.
     """
     numbers, lines = {}, []
+    own_steps = subject.inference.n_steps
     for name in chosen:
-        diagnosis = importlib.import_module(f"{__name__}.{name}").diagnose(subject)
+        steps = (n_steps or {}).get(name, own_steps)
+        inference = dataclasses.replace(subject.inference, n_steps=steps)
+        diagnosis = importlib.import_module(f"{__name__}.{name}").diagnose(
+            subject._replace(inference=inference)
+        )
         numbers[name] = diagnosis.numbers
         lines += [f"{name}: {line}" for line in diagnosis.lines]
         for file_name, figure in diagnosis.figures.items() if directory is not None else ():

@@ -1,5 +1,6 @@
 """Completion: images of which a part is hidden are classified, and that part inferred."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray, UInt8
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from bpc_cli.core.batching import in_blocks
 from bpc_cli.core.clamping import Clamping
@@ -18,6 +20,7 @@ from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.files import JsonObject
 
 NEEDS_INFERENCE = False
+RELAXES = ("image", "half")
 HIDDEN_PARTS = ("top", "left", "random")
 _SHOWN = 8
 
@@ -116,17 +119,15 @@ def diagnose(subject: Subject) -> Diagnosis:
     true = np.asarray(images) / 255
     numbers: JsonObject = {"hidden": list(subject.hidden)}
     lines, shown = [], []
-    for part in HIDDEN_PARTS:
-        numbers[part] = rows = []
-        for fraction in subject.hidden:
-            hidden = hidden_pixels(part, fraction, subject.dataset.image_shape, len(images))
-            made = complete(
-                subject.model, images, jnp.asarray(hidden), subject.inference, subject.key
-            )
-            rows.append(_measure(made, np.asarray(labels), true, hidden))
-            if fraction == subject.hidden[len(subject.hidden) // 2]:
-                lines.append(f"{part}, {100 * fraction:g} % hidden: {_in_words(rows[-1])}")
-                shown += _rows_of(part, fraction, made, true, hidden)
+    cases = list(itertools.product(HIDDEN_PARTS, subject.hidden))
+    for part, fraction in tqdm(cases, desc="completing", unit="test", disable=None, leave=False):
+        rows = numbers.setdefault(part, [])
+        hidden = hidden_pixels(part, fraction, subject.dataset.image_shape, len(images))
+        made = complete(subject.model, images, jnp.asarray(hidden), subject.inference, subject.key)
+        rows.append(_measure(made, np.asarray(labels), true, hidden))
+        if fraction == subject.hidden[len(subject.hidden) // 2]:
+            lines.append(f"{part}, {100 * fraction:g} % hidden: {_in_words(rows[-1])}")
+            shown += _rows_of(part, fraction, made, true, hidden)
     pictures = draw_completed([("image", true[:_SHOWN]), *shown], subject.dataset.image_shape)
     return Diagnosis(numbers, lines, {"completion.png": draw(numbers), "completed.png": pictures})
 

@@ -15,6 +15,7 @@ from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.errors import UserError
 
 NEEDS_INFERENCE = True
+RELAXES = ()
 MOST_UNITS = 4096
 
 

@@ -16,10 +16,13 @@ from bpc_cli.core.energy import EnergyWeights, energy_terms
 from bpc_cli.core.inference import Inference, infer, relative_distance, root_mean_square
 from bpc_cli.core.models import Model
 from bpc_cli.diagnostics import Diagnosis, Subject
-from bpc_cli.evaluation.results import verdict_on
-from bpc_cli.plots import label_log_axis_plainly
+from bpc_cli.evaluation.parts import in_parts
+from bpc_cli.evaluation.results import count_steps, verdict_on
+from bpc_cli.plots import label_log_axis_plainly, label_steps, marker_of
 
 NEEDS_INFERENCE = True
+RELAXES = ("both",)
+_CURVES_A_COLUMN = 18  # of the legend
 
 
 class Trajectory(NamedTuple):
@@ -92,14 +95,21 @@ def follow_inference(
 def diagnose(subject: Subject) -> Diagnosis:
     """Follow inference on the test images, with image and label clamped."""
     images, labels = subject.test_images()
-    trajectory = follow_inference(subject.model, images, labels, subject.inference, subject.key)
+    trajectory = in_parts(
+        lambda pixels, own: follow_inference(
+            subject.model, pixels, own, subject.inference, subject.key
+        ),
+        [images, labels],
+        "following inference",
+    )
     numbers = {
         name: {"mean": rows.mean(axis=0).tolist(), "std": rows.std(axis=0).tolist()}
         for name, rows in ((name, np.asarray(rows)) for name, rows in trajectory._asdict().items())
     }
     moved, gradients = numbers["from_start"]["mean"][-1], numbers["gradient"]["mean"]
     lines = [
-        f"with image and label clamped, {subject.inference.n_steps} steps move activities by "
+        f"with image and label clamped, {count_steps(subject.inference.n_steps)} of inference "
+        f"move{'s' * (subject.inference.n_steps == 1)} activities by "
         f"{100 * moved:.2f} % of where they are initialised{verdict_on(moved)}"
     ]
     if gradients[0] > 0:
@@ -109,46 +119,60 @@ def diagnose(subject: Subject) -> Diagnosis:
 
 def draw(numbers: Mapping[str, Any]) -> Figure:
     """Draw energies per layer and direction, movement and gradient over inference steps."""
-    figure = Figure(figsize=(12, 3.9), layout="constrained")
-    energies, movement, gradient = figure.subplots(1, 3)
     depth = len(numbers["generator_terms"]["mean"][0])
-    for name, style in (("generator", "-"), ("amortiser", "--")):
-        means, stds = (np.asarray(numbers[f"{name}_terms"][k]) for k in ("mean", "std"))
-        for layer in range(depth):
-            number = layer if name == "generator" else layer - 1
-            where = f"z{number}" if 0 <= number < depth - 1 else "image"
-            where = "label" if number < 0 else where
-            _draw_band(energies, means[:, layer], stds[:, layer], style, f"{name} at {where}")
+    columns = -(-2 * depth // _CURVES_A_COLUMN)
+    figure = Figure(figsize=(12 + 2 * columns, 3.9), layout="constrained")
+    energies, movement, gradient = figure.subplots(1, 3)
+    _draw_energies(energies, numbers)
     for name, style, label in (
         ("from_start", "-", "from where they are initialised"),
         ("from_end", "--", "from where they end"),
     ):
         means, stds = (100 * np.asarray(numbers[name][k]) for k in ("mean", "std"))
-        _draw_band(movement, means, stds, style, label)
+        _draw_band(movement, means, stds, style, label=label)
     means, stds = (np.asarray(numbers["gradient"][k]) for k in ("mean", "std"))
-    _draw_band(gradient, means, stds, "-", None)
-    energies.set(ylabel="unweighted energy per image", yscale="log")
-    energies.set_ylim(bottom=energies.get_ylim()[1] * 1e-6)
-    label_log_axis_plainly(energies.yaxis)
-    movement.set(ylabel="activities moved (%)")
-    gradient.set(ylabel="root mean square of the gradient")
-    energies.legend(fontsize=7)
-    movement.legend()
+    _draw_band(gradient, means, stds, "-")
+    movement.set(ylabel="activities moved (%)", ylim=(0, None))
+    gradient.set(ylabel="root mean square of the gradient", ylim=(0, None))
+    movement.legend(fontsize=8)
     for axes in (energies, movement, gradient):
-        axes.set_xlabel("inference step")
+        label_steps(axes)
         axes.grid(alpha=0.3)
+    # Left of all panels, where no curve is, whatever the depth.
+    named = energies.get_legend_handles_labels()
+    figure.legend(*named, loc="outside left center", ncols=columns, fontsize=8)
     moved = numbers["from_start"]["mean"][-1]
     figure.suptitle(
-        f"Activities move by {100 * moved:.2f} % of where they are initialised{verdict_on(moved)}"
+        f"With image and label clamped, activities move by {100 * moved:.2f} % of where they are "
+        f"initialised{verdict_on(moved)}"
     )
     return figure
 
 
-def _draw_band(
-    axes: Any, means: np.ndarray, stds: np.ndarray, style: str, label: str | None
-) -> None:
+def _draw_energies(axes: Any, numbers: Mapping[str, Any]) -> None:
+    """Draw both directions' energy at each state: its colour is the state's, dashes amortise."""
+    depth = len(numbers["generator_terms"]["mean"][0])
+    states = ["label", *(f"z{number}" for number in range(depth - 1)), "image"]
+    all_means = []
+    for direction, style, first in (("generator", "-", 1), ("amortiser", "--", 0)):
+        means, stds = (np.asarray(numbers[f"{direction}_terms"][k]) for k in ("mean", "std"))
+        all_means.append(means)
+        for layer in range(depth):
+            state = first + layer
+            label = f"{direction}'s error at {states[state]}"
+            _draw_band(axes, means[:, layer], stds[:, layer], style, label=label, color=f"C{state}")
+    axes.set(ylabel="unweighted energy per image", yscale="log")
+    # An amortised activity's own error is 0 at first, and rounding later: neither is to be seen.
+    values = np.concatenate(all_means)
+    shown = values[values > 1e-6 * values.max(initial=0)]
+    if shown.size:
+        axes.set_ylim(0.5 * shown.min(), 2 * shown.max())
+    label_log_axis_plainly(axes.yaxis)
+
+
+def _draw_band(axes: Any, means: np.ndarray, stds: np.ndarray, style: str, **more: Any) -> None:
     """Draw a mean over inference steps, and one standard deviation of the images around it."""
     steps = range(len(means))
-    (curve,) = axes.plot(steps, means, style, label=label)
+    (curve,) = axes.plot(steps, means, style, marker=marker_of(means), markersize=4, **more)
     low = np.maximum(means - stds, means * 1e-2)  # a log axis has no room for what is below 0
     axes.fill_between(steps, low, means + stds, color=curve.get_color(), alpha=0.12, linewidth=0)

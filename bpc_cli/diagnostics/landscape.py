@@ -21,6 +21,7 @@ from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.options.algorithms import ALGORITHMS, Algorithm
 
 NEEDS_INFERENCE = False
+RELAXES = ()
 INPUTS = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
 LABELS = np.array([[0.0], [1.0], [1.0], [0.0]])
 _REACH = 2.5

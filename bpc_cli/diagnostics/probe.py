@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jax.numpy as jnp
+import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 from matplotlib.figure import Figure
@@ -13,11 +14,14 @@ from bpc_cli.core.clamping import clamp_images
 from bpc_cli.core.inference import Inference, infer_each
 from bpc_cli.core.models import Model
 from bpc_cli.diagnostics import Diagnosis, Subject
+from bpc_cli.evaluation.parts import in_parts
 
 NEEDS_INFERENCE = False
+RELAXES = ("image",)
 _TRAINING_IMAGES = 5_000
 
 
+@eqx.filter_jit
 def activities_of(
     model: Model,
     images: UInt8[Array, "images pixels"],
@@ -38,7 +42,7 @@ def activities_of(
         inferred = infer_each(model, clampings, inference, key)
         return flat(inferred.initial.activities), flat(inferred.states.activities)
 
-    return in_blocks(of_block, [jnp.asarray(images)], block_size)
+    return in_blocks(of_block, [images], block_size)
 
 
 def probe(
@@ -67,12 +71,19 @@ def diagnose(subject: Subject) -> Diagnosis:
     """Probe every hidden layer of the test images, as initialised and relaxed."""
     dataset, n = subject.dataset, _TRAINING_IMAGES
     images, labels = subject.test_images()
-    how = (subject.inference, subject.key)
-    train = activities_of(subject.model, jnp.asarray(dataset.train_images[:n]), *how)
-    test = activities_of(subject.model, images, *how)
+
+    def activities(images: Any, about: str) -> Any:
+        return in_parts(
+            lambda part: activities_of(subject.model, part, subject.inference, subject.key),
+            [images],
+            about,
+        )
+
+    train = activities(dataset.train_images[:n], "inferring training images")
+    test = activities(images, "inferring test images")
     numbers = {
         when: [
-            probe(np.asarray(a), dataset.train_labels[:n], np.asarray(b), np.asarray(labels))
+            probe(a, dataset.train_labels[:n], b, np.asarray(labels))
             for a, b in zip(trained, tested, strict=True)
         ]
         for when, trained, tested in zip(("start", "relaxed"), train, test, strict=True)
@@ -86,12 +97,21 @@ def diagnose(subject: Subject) -> Diagnosis:
 
 def draw(numbers: Mapping[str, Sequence[float]]) -> Figure:
     """Draw a linear probe's accuracy on each hidden layer, as initialised and relaxed."""
-    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    n_layers = len(numbers["start"])
+    figure = Figure(figsize=(max(5.0, 1.2 + 0.8 * n_layers), 3.6), layout="constrained")
     axes = figure.subplots()
-    for name, label, style in (("start", "as initialised", "o-"), ("relaxed", "relaxed", "s--")):
-        axes.plot(range(len(numbers[name])), numbers[name], style, label=label)
-    axes.set_xticks(range(len(numbers["start"])))
-    axes.set(xlabel="hidden layer, from the label", ylabel="linear probe's accuracy (%)")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    places = np.arange(n_layers)
+    for name, label, shift in (("start", "as initialised", -0.2), ("relaxed", "relaxed", 0.2)):
+        bars = axes.bar(places + shift, numbers[name], 0.38, label=label)
+        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+    axes.set_xticks(places, [f"z{layer}" for layer in places])
+    axes.set(
+        xlabel="hidden layer, counted from the label",
+        xlim=(min(-0.6, n_layers / 2 - 2), max(n_layers - 0.4, n_layers / 2 + 1)),
+        ylabel="linear probe's accuracy (%)",
+        ylim=(0, 105),
+    )
+    axes.grid(alpha=0.3, axis="y")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     return figure

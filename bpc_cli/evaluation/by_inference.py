@@ -2,14 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Integer, PRNGKeyArray, UInt8
+from jaxtyping import PRNGKeyArray, UInt8
 
 from bpc_cli.core.inference import Inference
 from bpc_cli.core.models import Model, predict_classes
 from bpc_cli.evaluation.classification import classify_by_energy, classify_by_inference
-from bpc_cli.evaluation.cost import flops_per_image, timed
+from bpc_cli.evaluation.cost import flops_per_image, timed, timed_in_parts
 from bpc_cli.evaluation.generation import generate_by_inference
-from bpc_cli.evaluation.metrics import accuracy, generation_error
+from bpc_cli.evaluation.metrics import NetworkTest, accuracy, generation_error
 from bpc_cli.evaluation.results import Cost, InferenceResult
 
 
@@ -18,8 +18,8 @@ def evaluate_by_inference(
     inference: Inference,
     key: PRNGKeyArray,
     images: UInt8[np.ndarray, "examples pixels"],
-    labels: Integer[np.ndarray, " examples"],
-    means: Float[np.ndarray, "classes pixels"],
+    test: NetworkTest,
+    lowest_energy: bool,
 ) -> InferenceResult:
     """Test one model by inference: every metric of it, and what each way of classifying costs.
 
@@ -28,28 +28,30 @@ def evaluate_by_inference(
         inference: how activities are initialised and relaxed.
         key: fixes noise that they are initialised by.
         images: all test images.
-        labels: their classes, which are never an input.
-        means: the test set's class means.
+        test: the feedforward test on them; its labels are never an input.
+        lowest_energy: whether to test energy-based classification, which infers once a class.
     """
-    pixels = jnp.asarray(images)
-    (inferred, moved), relaxed_seconds = timed(classify_by_inference, model, pixels, inference, key)
-    by_energy, energy_seconds = timed(classify_by_energy, model, pixels, inference, key)
-    _, feedforward_seconds = timed(predict_classes, model, pixels)
+    subject = (model, images, inference, key)
+    (inferred, moved), seconds = timed_in_parts(
+        classify_by_inference, *subject, "classifying by inference"
+    )
+    spent = {"feedforward": timed(predict_classes, model, jnp.asarray(images))[1]}
+    spent["relaxed"] = seconds
+    generated, moved_generating = generate_by_inference(model, inference)
     # Under cross-entropy a free label's energy has no minimum to relax to.
     label_relaxes = model.label_loss == "squared"
-    values = {
-        "relaxed_accuracy": accuracy(np.asarray(inferred), labels) if label_relaxes else None,
-        "lowest_energy_accuracy": accuracy(np.asarray(by_energy), labels),
-        "relaxed_generation_error": generation_error(
-            np.asarray(generate_by_inference(model, inference)), means
-        ),
-        "activity_change": float(np.mean(moved)) if model.depth > 1 else None,
+    hidden = model.depth > 1
+    values = {"relaxed_accuracy": accuracy(inferred, test.labels) if label_relaxes else None}
+    if lowest_energy:
+        by_energy, spent["lowest_energy"] = timed_in_parts(
+            classify_by_energy, *subject, "classifying by the lowest energy"
+        )
+        values["lowest_energy_accuracy"] = accuracy(by_energy, test.labels)
+    values |= {
+        "relaxed_generation_error": generation_error(np.asarray(generated), test.class_means),
+        "activity_change": float(np.mean(moved)) if hidden else None,
+        "generation_activity_change": float(np.mean(moved_generating)) if hidden else None,
     }
     flops = flops_per_image(model, inference)
-    seconds = {
-        "feedforward": feedforward_seconds,
-        "relaxed": relaxed_seconds,
-        "lowest_energy": energy_seconds,
-    }
-    costs = {way: Cost(flops[way], 1e3 * spent / len(labels)) for way, spent in seconds.items()}
+    costs = {way: Cost(flops[way], 1e3 * each / len(images)) for way, each in spent.items()}
     return InferenceResult(values, costs)

@@ -6,10 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray, UInt8
 
 from bpc_cli.core.clamping import Clamping, clamp_images
 from bpc_cli.core.inference import Inference, initialise
 from bpc_cli.core.models import Model
+from bpc_cli.evaluation.parts import PART_SIZE, in_parts
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
@@ -17,6 +20,30 @@ def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
     compiled = function.lower(*arguments).compile()
     began = time.perf_counter()
     result = jax.block_until_ready(compiled(*arguments))
+    return result, time.perf_counter() - began
+
+
+def timed_in_parts(
+    function: Any,
+    model: Model,
+    images: UInt8[np.ndarray, "examples pixels"],
+    inference: Inference,
+    key: PRNGKeyArray,
+    about: str,
+) -> tuple[Any, float]:
+    """Call a compiled function of images in parts; return its result and seconds, as `timed` does.
+
+    Args:
+        function: of the model, images, inference and key.
+        model: the model.
+        images: all images.
+        inference: how activities are initialised and relaxed.
+        key: fixes noise that they are initialised by.
+        about: what is computed, beside the progress bar.
+    """
+    compiled = function.lower(model, jnp.asarray(images[:PART_SIZE]), inference, key).compile()
+    began = time.perf_counter()
+    result = in_parts(lambda part: compiled(model, part, inference, key), [images], about)
     return result, time.perf_counter() - began
 
 

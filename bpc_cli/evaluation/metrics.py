@@ -187,6 +187,11 @@ METRICS: dict[str, Metric] = {
             "relaxed_generation_error", "generation error by inference", UNIT_PIXELS, 4, "lower"
         ),
         Metric("activity_change", "change of activities by inference", "fraction", 4),
+        Metric(
+            "generation_activity_change",
+            "change of activities by inference, in generation",
+            *("fraction", 4),
+        ),
     )
 }
 TEST_METRICS = tuple(metric for metric in METRICS.values() if metric.measure is not None)

@@ -20,6 +20,16 @@ from bpc_cli.files import JsonObject
 LITTLE_CHANGE = 0.02  # of activities, relative to where they were initialised
 Values = dict[str, float | None]
 _WAYS = {"feedforward": "feedforward", "relaxed": "inference", "lowest_energy": "energy-based"}
+# Tests by inference are of several relaxations: what is clamped, and what is measured of each; and
+# the metric that a feedforward pass has in place of it.
+_CHANGE = "change of activities"
+_ROWS = {
+    "relaxed_accuracy": ("image clamped: accuracy", "test_accuracy"),
+    "activity_change": (f"image clamped: {_CHANGE}", None),
+    "relaxed_generation_error": ("label clamped: generation error", "generation_error"),
+    "generation_activity_change": (f"label clamped: {_CHANGE}", None),
+    "lowest_energy_accuracy": ("both clamped: accuracy of energy-based classification", None),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,7 @@ class SeedResult:
         confusion: counts by actual class (rows) and predicted class.
         by_inference: what it does by inference; None where it does not infer.
         diagnostics: the numbers of each diagnostic that was asked for.
+        diagnosis_steps: how many inference steps those took that take any, by name.
     """
 
     seed: int
@@ -67,6 +78,7 @@ class SeedResult:
     confusion: list[list[int]]
     by_inference: InferenceResult | None = None
     diagnostics: JsonObject = dataclasses.field(default_factory=dict)
+    diagnosis_steps: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def all_values(self) -> Values:
@@ -87,6 +99,7 @@ class SeedResult:
             "confusion": self.confusion,
             **_costs_as_json(costs),
             **({"diagnostics": self.diagnostics} if self.diagnostics else {}),
+            **({"diagnosis_steps": self.diagnosis_steps} if self.diagnosis_steps else {}),
         }
 
 
@@ -198,15 +211,20 @@ class Evaluation:
     def _inference_rows(
         self, first: InferenceResult, spreads: dict[str, Spread]
     ) -> list[tuple[str, str]]:
-        rows = [("by inference", f"{self.inference_steps} steps")]
-        for name in first.values:
+        rows = [("by inference", count_steps(self.inference_steps))]
+        for name, (title, feedforward) in _ROWS.items():
             if name not in spreads:
                 continue
             mean = spreads[name].mean
             words = METRICS[name].in_words(mean)
+            if feedforward is not None:
+                before = METRICS[feedforward].in_words(spreads[feedforward].mean)
+                words += f" (feedforward {before})"
+            if title.endswith(_CHANGE):
+                words = f"{100 * mean:.2f} % of where they were initialised"
             if name == "activity_change":
-                words = f"{100 * mean:.2f} % of where they were initialised{verdict_on(mean)}"
-            rows.append((f"  {METRICS[name].title.removesuffix(' by inference')}", words))
+                words += verdict_on(mean, " in classification")
+            rows.append((f"  {title}", words))
         for way, cost in first.cost_per_image.items():
             spent = f"{cost.flops / 1e6:,.2f} MFLOP, {cost.milliseconds:.3f} ms per image"
             rows.append((f"  cost, {_WAYS[way]}", spent))
@@ -225,9 +243,14 @@ def describe_test(test: NetworkTest, seed: int, class_names: Sequence[str]) -> S
     )
 
 
-def verdict_on(change: float) -> str:
+def verdict_on(change: float, where: str = "") -> str:
     """Say whether inference does next to nothing, given how far activities move."""
-    return ": inference does next to nothing" if change < LITTLE_CHANGE else ""
+    return f": inference does next to nothing{where}" if change < LITTLE_CHANGE else ""
+
+
+def count_steps(number: int) -> str:
+    """Write a number of inference steps."""
+    return f"{number} step" if number == 1 else f"{number} steps"
 
 
 def _costs_as_json(costs: dict[str, dict[str, Cost]]) -> JsonObject:

@@ -15,8 +15,8 @@ from bpc_cli.options.schema import ComputeConfig, TrainConfig
 @dataclasses.dataclass
 class EvalInferenceConfig:
     n_steps: int | None = option(
-        "gradient steps on the activities in tests by inference; null: as many as in training; "
-        "0: no such tests",
+        "gradient steps on the activities; null: in tests by inference as many as in training, in "
+        "diagnostics as many as it takes to converge, up to 500; 0: no tests by inference",
         "steps",
         at_least=0,
         at_most=1_000_000,
@@ -80,6 +80,10 @@ class EvalConfig:
         "alpha_b in inference; null: as in training",
         at_least=0,
         was="inference.backward_energy_weight",
+    )
+    lowest_energy: bool | None = option(
+        "test energy-based classification too, which infers once for each class; null: only where "
+        "the amortiser does not learn to classify"
     )
     diagnostics: list[str] = option(
         "what else to measure and draw, by name, or [all]; an unknown name lists all that there are"

@@ -1,0 +1,86 @@
+"""What an evaluation is to do, as its options say."""
+
+import dataclasses
+from typing import NamedTuple
+
+from bpc_cli import diagnostics
+from bpc_cli.cli.build import build_test_inference
+from bpc_cli.core.inference import Inference
+from bpc_cli.data.datasets import Dataset
+from bpc_cli.errors import UserError
+from bpc_cli.evaluation.convergence import MOST_STEPS
+from bpc_cli.evaluation.results import count_steps
+from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.check import unknown_choice
+from bpc_cli.options.evaluation_schema import EvalConfig
+from bpc_cli.options.schema import TrainConfig
+
+
+class EvaluationPlan(NamedTuple):
+    """What is tested of each seed's model, besides its feedforward passes.
+
+    Attributes:
+        inference: how activities relax in tests by inference.
+        lowest_energy: whether energy-based classification is one of them.
+        diagnostics: the names of those to make.
+        followed: how activities relax in diagnostics, with the most steps that these take.
+        to_convergence: whether they take only those that it takes to converge.
+    """
+
+    inference: Inference
+    lowest_energy: bool
+    diagnostics: list[str]
+    followed: Inference
+    to_convergence: bool
+
+    def describe(self, dataset: Dataset) -> str:
+        """Say what is computed, which may take minutes."""
+        tests = ["feedforward"]
+        if self.inference.n_steps:
+            tests.append(f"by inference ({count_steps(self.inference.n_steps)})")
+        if self.inference.n_steps and self.lowest_energy:
+            tests.append(f"by the energy of each of {dataset.n_classes} labels")
+        line = f"testing {len(dataset.test_images):,} images of {dataset.name}: {', '.join(tests)}"
+        return "; diagnostics: ".join([line, *filter(None, [", ".join(self.diagnostics)])])
+
+
+def plan_evaluation(trained: TrainConfig, config: EvalConfig) -> EvaluationPlan:
+    """Plan what to test of each seed's model, as options say.
+
+    Raises:
+        UserError: for an optimiser that optax does not have, or diagnostics that there are not.
+    """
+    inference = followed = build_test_inference(trained, config)
+    infers = inference.n_steps > 0
+    to_convergence = infers and config.inference.n_steps is None
+    if to_convergence:
+        longest = dataclasses.replace(config.inference, n_steps=MOST_STEPS)
+        followed = build_test_inference(trained, dataclasses.replace(config, inference=longest))
+    lowest_energy = config.lowest_energy
+    if lowest_energy is None:
+        lowest_energy = not ALGORITHMS[trained.algorithm.name].amortiser_learns
+    chosen = choose_diagnostics(config.diagnostics, infers=infers)
+    return EvaluationPlan(inference, lowest_energy, chosen, followed, to_convergence)
+
+
+def choose_diagnostics(asked: list[str], *, infers: bool) -> list[str]:
+    """List the diagnostics that are asked for; `all` leaves out what cannot be made.
+
+    Raises:
+        UserError: if one does not exist, or is asked for by name and needs inference where none is
+            made.
+    """
+    known = diagnostics.names()
+    for name in asked:
+        if name not in (*known, "all"):
+            raise UserError(unknown_choice("diagnostics", name, (*known, "all")))
+    chosen = [name for name in known if {name, "all"} & set(asked)]
+    if infers:
+        return chosen
+    needing = [name for name in chosen if diagnostics.needs_inference(name)]
+    if needing and "all" not in asked:
+        raise UserError(
+            f"diagnostics=[{','.join(needing)}] are of inference, and this run makes none: choose "
+            "others, or inference.n_steps"
+        )
+    return [name for name in chosen if name not in needing]
