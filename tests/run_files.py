@@ -62,9 +62,9 @@ def write_lines(run: Path, lines: list[dict]) -> None:
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def assert_same_run(run: Path, expected: Path) -> None:
+def assert_same_run(run: Path, expected: Path, status: str = "finished") -> None:
     """Compare all that two runs left, but for the clock."""
-    assert status_of(run) == "finished"
+    assert status_of(run) == status_of(expected) == status
     assert lines_of(run) == lines_of(expected)
     names = sorted(path.name for path in (expected / "checkpoints").iterdir())
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == names

@@ -233,7 +233,7 @@ def test_a_cache_that_cannot_be_written_is_said_in_one_line(own_process, tmp_pat
         zlib.decompress(entry.read_bytes())
 
 
-TOO_MANY = "1" + "0" * 25
+TOO_MANY = "1" + "0" * 18
 
 
 @pytest.mark.parametrize(
