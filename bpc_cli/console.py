@@ -62,6 +62,9 @@ def _run(command: str, module: str) -> NoReturn:
     except ImportError as error:
         if debugging:
             raise
+        if _comes_of_interrupt(error):
+            _say(command, "interrupted")
+            os._exit(128 + signal.SIGINT)  # what is half imported may crash as Python ends
         code = _say(command, f"{error}: install it again, or give the process more memory")
     if _IS_HEEDED:
         signal.signal(signal.SIGINT, _stop_at_once)
@@ -76,6 +79,13 @@ def _run(command: str, module: str) -> NoReturn:
 
 
 _PRINTS_ALONE = ("-h", "--help", "--version", "-c", "--cfg", "--info", "--hydra-help")
+
+
+def _comes_of_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error, as of a library that was being imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _say(command: str, line: str, code: int = 1) -> int:

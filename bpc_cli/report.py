@@ -1,6 +1,7 @@
 """bpc-report: run directories → one page, its figures, and a table of every run and seed."""
 
 import argparse
+import functools
 import importlib.metadata
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import check_inside, write_atomically
+from bpc_cli.process import interruptible
 
 _PAGE = "index.html"
 _TABLE = "results.csv"
@@ -21,10 +23,11 @@ def main() -> None:
     arguments = _parse(sys.argv[1:])
     try:
         output = arguments.output or _default_output(arguments.directories)
-        report(arguments.directories, output, arguments.watch)
+        make = functools.partial(report, arguments.directories, output, arguments.watch)
+        interruptible(make)
         while arguments.watch is not None:
             time.sleep(arguments.watch)
-            report(arguments.directories, output, arguments.watch)
+            interruptible(make)
     except (UserError, OSError) as error:
         print(f"bpc-report: {one_line(error)}", file=sys.stderr)
         sys.exit(1)

@@ -63,7 +63,7 @@ LINES = [
     slow(f"env {NO_NAME} {TRAIN}", 0, ""),
     slow(f"env {NO_NAME} {EVAL}", 0, ""),
     slow(f"env {NO_NAME} {REPORT}", 0, ""),
-    slow(f"{TRAIN} 'resume=~nobodyknows/run'", 1, "no such user's home is known"),
+    slow(f"{TRAIN} 'resume=\"~nobodyknows/run\"'", 1, "no such user's home is known"),
     slow(f"ulimit -v 600000; {TRAIN}", 1, "memory"),
     slow(f"ulimit -v 300000; {TRAIN}", 1, "memory"),
     slow(f"ulimit -v 600000; {EVAL}", 1, "memory"),
