@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install help train test test-slow test-kill test-fuzz mutation-test lint format
+.PHONY: install help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
 .PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel lock
 
 install: $(READY) ## make the environment
@@ -25,14 +25,18 @@ train: $(READY) ## train on MNIST (or the embedded digits) with the published ex
 	$(VENV)/bin/bpc-train $(ARGS)
 
 test: $(READY) ## the fast tests
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not proof" $(ARGS)
 
 test-slow: $(READY) ## the tests that take longer than a few seconds each
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
-test-kill: $(READY) ## kill runs at 60 renames and 60 random moments, and resume each time (many minutes)
-	$(VENV)/bin/python -m pytest -n 2 tests/test_kills.py tests/test_resume.py -k killed --kills 60 \
-		$(ARGS)
+test-kill: $(READY) ## kill runs at each rename and at 60 random moments, and resume (many minutes)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/test_kills.py \
+		tests/test_kills_of_one_run.py tests/test_resume.py -k killed --kills 60 $(ARGS)
+
+test-hostile: $(READY) ## try every hostile checkpoint and run directory (many minutes)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/test_hostile_checkpoints.py \
+		tests/test_hostile_runs.py $(ARGS)
 
 test-fuzz: $(READY) ## try 500 wrong command lines, each rejected in one line, and 500 right ones
 	$(VENV)/bin/python -m pytest -n 2 tests/test_command_lines.py -k many --lines 500 $(ARGS)

@@ -11,7 +11,7 @@ from hostile_checkpoints import CASES
 from try_hostile_checkpoints import TRAINING
 from try_hostile_checkpoints import __file__ as SCRIPT
 
-# Each of another kind, or once taken for something else; the others are slow.
+# Each of another kind, or once taken for something else; the others are proofs.
 FAST = (
     *("metrics_bytes: negative", "seconds: nan", "config.model.width: huge"),
     *("config.optim.param_args.a changed", "config.inference.forward_layer_weights: many"),
@@ -62,7 +62,7 @@ def test_there_are_enough_cases():
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in CASES],
+    [pytest.param(name, marks=[] if name in FAST else pytest.mark.proof) for name in CASES],
 )
 def test_a_hostile_checkpoint_is_used_or_rejected_in_one_line(name, results):
     for done in results[name in FAST][name].values():

@@ -66,9 +66,9 @@ def kill_at_rename(tmp_path, environment):
 
 
 def each_rename(count: int, fast: tuple[int, ...]) -> list:
-    """Every rename of a command, before and after; those that are not named here are slow."""
+    """Every rename of a command, before and after; the others are proofs."""
     return [
-        pytest.param(number, moment, marks=[] if number in fast else pytest.mark.slow)
+        pytest.param(number, moment, marks=[] if number in fast else pytest.mark.proof)
         for number in range(1, count + 1)
         for moment in ("before", "after")
     ]
@@ -98,7 +98,7 @@ def test_a_run_killed_while_it_resumes_another(
     assert_same_run(tmp_path / "run", resumed)
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_short_run_renames_as_often_as_is_tried(kill_at_rename, short):
     assert not kill_at_rename(SINGLE_RENAMES + 1, "before", "train", *LONGER, "hydra.run.dir=run")
     words = (*LONGER, f"resume={short}", "hydra.run.dir=resumed")
