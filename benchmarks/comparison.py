@@ -32,7 +32,7 @@ from bpc_cli.evaluation.statistics import Spread, spread
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import check_saved_config
 from bpc_cli.options.schema import TrainConfig
-from bpc_cli.runs.checkpoint import open_checkpoint
+from bpc_cli.runs.checkpoints.checkpoint import open_checkpoint
 
 # Inference at test time, chosen on validation images.
 TEST_STEPS = 100

@@ -12,7 +12,7 @@ from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.jobs import Job, one_by_one
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded, write_json
-from bpc_cli.options.check import check_data_name, check_saved_config
+from bpc_cli.options.check import check_saved_config
 from bpc_cli.options.evaluation_schema import EvalConfig
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bpc_cli.evaluation.metrics import NetworkTest
     from bpc_cli.evaluation.results import Evaluation, SeedResult
     from bpc_cli.options.schema import TrainConfig
-    from bpc_cli.runs.checkpoint import Checkpoint
+    from bpc_cli.runs.checkpoints.checkpoint import Checkpoint
 
 _METRICS = "metrics.json"
 
@@ -51,7 +51,7 @@ def evaluate(job: Job) -> None:
     from bpc_cli.cli.evaluation_plan import plan_evaluation
     from bpc_cli.cli.restore import restore_models
     from bpc_cli.evaluation.results import Evaluation
-    from bpc_cli.runs.checkpoint import open_checkpoint
+    from bpc_cli.runs.checkpoints.checkpoint import open_checkpoint
     from bpc_cli.runs.device import configure_jax
 
     config, directory = job.config, job.directory
@@ -209,7 +209,6 @@ def load_test_set(
     name = config.data.name
     if name is None:
         name = str(checkpoint.header.get("data_set"))
-        check_data_name(name, f"{checkpoint.path}: data_set")
     dataset = find_dataset(name, config, trained)
     fits = list(dataset.image_shape) == checkpoint.header.get("image_shape") and len(
         dataset.class_names

@@ -30,7 +30,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=3, help="how many runs are killed and resumed")
+    parser.addoption("--kills", type=int, default=1, help="how many runs are killed and resumed")
     parser.addoption("--lines", type=int, default=80, help="how many command lines are tried")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from bpc_cli.runs.checkpoint import read_checkpoint
+from bpc_cli.runs.checkpoints.checkpoint import read_checkpoint
 
 
 def lines_of(run: Path) -> list[dict]:

@@ -174,6 +174,7 @@ def table_of(stdout):
     return [line.strip() for line in stdout.splitlines() if " clamped: " in line]
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_a_terminal(trained_bpc, environment, tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))

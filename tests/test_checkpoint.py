@@ -14,7 +14,7 @@ from small_models import learning_of, small_model
 from bpc_cli.core.learning import TrainState, make_state
 from bpc_cli.core.optimisers import make_optimiser
 from bpc_cli.errors import UserError
-from bpc_cli.runs.checkpoint import (
+from bpc_cli.runs.checkpoints.checkpoint import (
     copy_checkpoint,
     open_checkpoint,
     read_checkpoint,

@@ -219,6 +219,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 def test_landscapes_say_that_they_are_not_of_the_checkpoint(run_of, command, tmp_path):
     assert (
         "not of this checkpoint"

@@ -48,7 +48,9 @@ def labels_known_to(seed):
 NUMBERS = [(0, 1.0, 1e-3), (1, 1e-3, 1e-2), (7, 0.0, 1e-4)]
 
 
-@pytest.mark.parametrize(("depth", "masked"), [(1, False), (2, True), (4, False)])
+@pytest.mark.parametrize(
+    ("depth", "masked"), [(1, False), pytest.param(2, True, marks=pytest.mark.slow), (4, False)]
+)
 def test_each_member_is_a_run_of_its_own(depth, masked, float64):
     settings = [setting(*numbers, depth) for numbers in NUMBERS]
     indices = np.stack([batches_of(seed) for seed, *_ in NUMBERS])

@@ -30,14 +30,14 @@ def slow(*case: object):
 
 # A line for bash, its exit code, and what the error output must hold.
 LINES = [
-    (f"{TRAIN} >&-", 0, ""),
+    slow(f"{TRAIN} >&-", 0, ""),
     slow(f"{TRAIN} 2>&-", 0, ""),
     slow(f"{TRAIN} <&- >&- 2>&-", 0, ""),
     (f"{TRAIN} >/dev/full", 0, "standard output cannot be written"),
     slow(f"{TRAIN} >/dev/full 2>&1", 0, ""),
     slow(f"{TRAIN} 2>/dev/full", 0, ""),
     slow(f"{TRAIN} n_train_iters=100 test_every=10 | head -1", 0, ""),
-    (f"env {ASCII} {TRAIN}", 0, ""),
+    slow(f"env {ASCII} {TRAIN}", 0, ""),
     slow(f"env {C_LOCALE} {TRAIN}", 0, ""),
     slow(f"env {ASCII} {TRAIN} -m hydra/launcher=joblib hydra.sweep.dir=s seed=0,2", 0, ""),
     slow(f"{TRAIN} -m hydra/launcher=joblib hydra.sweep.dir=s seed=0,2 | head -1", 0, ""),
@@ -198,6 +198,7 @@ def test_ctrl_c_ends_a_command_at_any_moment(line, library, seconds, place, envi
 DAMAGE = (b"", b"cut", zlib.compress(b"\0\0\0\0no program"), zlib.compress(b""))
 
 
+@pytest.mark.slow
 def test_damaged_compiled_programs_are_replaced_with_one_line(own_process, tmp_path):
     def train(name: str) -> Done:
         words = ("bpc-train", *TINY, "n_seeds=1", f"hydra.run.dir={name}")
@@ -222,6 +223,7 @@ def test_damaged_compiled_programs_are_replaced_with_one_line(own_process, tmp_p
     assert first.stdout.splitlines()[0] == again.stdout.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_said_in_one_line(own_process, tmp_path, small_disk):
     words = ("bpc-train", *TINY, "hydra.run.dir=run")
     subprocess.run(["mount", "-o", "remount,size=20k", str(small_disk)], check=True)

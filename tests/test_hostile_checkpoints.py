@@ -12,7 +12,7 @@ from try_hostile_checkpoints import TRAINING
 from try_hostile_checkpoints import __file__ as SCRIPT
 
 # Each of another kind, or once taken for something else; the others are proofs.
-FAST = (
+CHOSEN = (
     *("metrics_bytes: negative", "seconds: nan", "config.model.width: huge"),
     *("config.optim.param_args.a changed", "config.inference.forward_layer_weights: many"),
     *("sparse", "sparse and consistent", "FIFO", "link to itself", "iteration changed"),
@@ -32,11 +32,11 @@ def small(made_once) -> Path:
 
 @pytest.fixture(scope="session")
 def results(made_once, small) -> dict[bool, dict]:
-    """What became of each hostile checkpoint, the fast ones and, once asked for, the slow ones."""
+    """What became of each hostile checkpoint: of those chosen, and once asked for of the others."""
 
     class Results(dict):
-        def __missing__(self, is_fast: bool) -> dict:
-            names = [name for name in CASES if (name in FAST) == is_fast]
+        def __missing__(self, is_chosen: bool) -> dict:
+            names = [name for name in CASES if (name in CHOSEN) == is_chosen]
 
             def try_them(folder: Path) -> None:
                 folder.mkdir()
@@ -48,24 +48,27 @@ def results(made_once, small) -> dict[bool, dict]:
                     timeout=3600,
                 )
 
-            folder = made_once(f"hostile-{is_fast}", try_them)
-            self[is_fast] = json.loads((folder / "results.json").read_text())
-            return self[is_fast]
+            folder = made_once(f"hostile-{is_chosen}", try_them)
+            self[is_chosen] = json.loads((folder / "results.json").read_text())
+            return self[is_chosen]
 
     return Results()
 
 
 def test_there_are_enough_cases():
-    assert set(FAST) <= CASES.keys()
+    assert set(CHOSEN) <= CASES.keys()
     assert len(CASES) >= 120
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in FAST else pytest.mark.proof) for name in CASES],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in CHOSEN else pytest.mark.proof)
+        for name in CASES
+    ],
 )
 def test_a_hostile_checkpoint_is_used_or_rejected_in_one_line(name, results):
-    for done in results[name in FAST][name].values():
+    for done in results[name in CHOSEN][name].values():
         lines = done["err"].splitlines()
         assert (done["code"], len(lines)) in ((0, 0), (1, 1)), done["err"]
         assert all(len(line) < 1_000 for line in lines)
@@ -73,6 +76,7 @@ def test_a_hostile_checkpoint_is_used_or_rejected_in_one_line(name, results):
         assert done["bytes"] < 2**30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sparse and consistent", "metrics_bytes: negative"])
 def test_previous_stands_in_for_a_last_checkpoint_that_lies(name, results):
     done = results[True][name]["resumed"]

@@ -10,7 +10,7 @@ import pytest
 from conftest import environment_in
 from run_files import assert_same_run
 
-from bpc_cli.runs.checkpoint import read_checkpoint
+from bpc_cli.runs.checkpoints.checkpoint import read_checkpoint
 
 KILL_AT_RENAME = Path(__file__).with_name("kill_at_rename.py")
 PROGRAM = Path(sys.executable).with_name("bpc-train")
@@ -65,16 +65,18 @@ def kill_at_rename(tmp_path, environment):
     return run
 
 
-def each_rename(count: int, fast: tuple[int, ...]) -> list:
-    """Every rename of a command, before and after; the others are proofs."""
+def each_rename(count: int, chosen: tuple[int, ...]) -> list:
+    """Every rename of a command, before and after; most are proofs."""
     return [
-        pytest.param(number, moment, marks=[] if number in fast else pytest.mark.proof)
+        pytest.param(
+            number, moment, marks=pytest.mark.slow if number in chosen else pytest.mark.proof
+        )
         for number in range(1, count + 1)
         for moment in ("before", "after")
     ]
 
 
-@pytest.mark.parametrize(("number", "moment"), each_rename(SINGLE_RENAMES, fast=(2,)))
+@pytest.mark.parametrize(("number", "moment"), each_rename(SINGLE_RENAMES, chosen=(2,)))
 def test_a_run_killed_at_a_rename(number, moment, kill_at_rename, command, tmp_path, longer):
     assert kill_at_rename(number, moment, "train", *LONGER, "hydra.run.dir=run")
     done = command("bpc-train", *LONGER, "hydra.run.dir=run")
@@ -83,7 +85,7 @@ def test_a_run_killed_at_a_rename(number, moment, kill_at_rename, command, tmp_p
 
 
 @pytest.mark.parametrize("again", ["the same command", "without resume="])
-@pytest.mark.parametrize(("number", "moment"), each_rename(RESUMING_RENAMES, fast=(2,)))
+@pytest.mark.parametrize(("number", "moment"), each_rename(RESUMING_RENAMES, chosen=(2,)))
 def test_a_run_killed_while_it_resumes_another(
     number, moment, again, kill_at_rename, command, tmp_path, short, resumed
 ):
@@ -105,6 +107,7 @@ def test_a_short_run_renames_as_often_as_is_tried(kill_at_rename, short):
     assert not kill_at_rename(RESUMING_RENAMES + 1, "before", "train", *words)
 
 
+@pytest.mark.slow
 def test_a_best_checkpoint_that_is_lost_is_reported(command, tmp_path, short):
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
     shutil.copytree(short, tmp_path / "run")

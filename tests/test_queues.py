@@ -148,6 +148,7 @@ def test_times_that_leave_none_to_work_are_refused(launcher, options, said, comm
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_results_and_failures_take_a_line_each_and_what_is_done_is_not_done_again(
     command, tmp_path
 ):

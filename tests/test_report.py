@@ -247,6 +247,7 @@ def test_wrong_input_is_one_line(arguments, message, command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_watching_follows_a_sweep(copied, started, tmp_path):
     (copied / "2").rename(tmp_path / "later")
     process = started("bpc-report", "sweep", "--watch", "1", "--output", "report")

@@ -15,7 +15,7 @@ from conftest import environment_in
 from run_files import assert_same_run, lines_of, status_of, summary_of
 
 from bpc_cli.errors import UserError
-from bpc_cli.runs.checkpoint import read_checkpoint
+from bpc_cli.runs.checkpoints.checkpoint import read_checkpoint
 from bpc_cli.runs.directory import RunDirectory
 
 # Small, and at work on its directory most of the time.
@@ -118,6 +118,7 @@ def test_a_signal_saves_and_stops_and_the_run_goes_on(
     assert_same_run(run, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once_and_loses_nothing_saved(started, tmp_path):
     run = tmp_path / "run"
     process = started("bpc-train", *LONG, "checkpoint_every=1000", "hydra.run.dir=run")
@@ -367,6 +368,7 @@ def test_a_full_disk_stops_a_run_with_one_line_and_it_goes_on(
     assert_same_run(small_disk / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_size_stops_a_run_with_one_line(environment, tmp_path):
     limited = ["bash", "-c", 'ulimit -f 215; exec "$0" "$@"', str(PROGRAM)]
     small = ("data=digits", "model.width=32", "n_train_iters=2000", "test_every=10")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from run_files import assert_same_run, lines_of, summary_of
 
-from bpc_cli.runs.checkpoint import read_checkpoint
+from bpc_cli.runs.checkpoints.checkpoint import read_checkpoint
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
 LOSSES = ("gen_loss", "amort_loss", "energy_before", "energy_after", "generation_error")
@@ -174,7 +174,7 @@ def test_a_killed_sweep_is_finished_by_giving_it_again(started, command, tmp_pat
     ("values", "last"),
     [
         ("forward_energy_weight=1,0.1,0.01,1e-3", "finished"),
-        ("optim.param_lr=1e-3,2e-3,3e-3,1e30", "diverged"),
+        pytest.param("optim.param_lr=1e-3,2e-3,3e-3,1e30", "diverged", marks=pytest.mark.slow),
     ],
 )
 def test_what_a_sweep_still_has_to_do_does_not_change_its_bits(values, last, command, tmp_path):
@@ -224,6 +224,7 @@ def test_joblib_runs_jobs_in_processes_and_tells_of_all(own_process, tmp_path):
         assert summary_of(tmp_path / "sweep" / str(job))["status"] == status
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(started, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the extra sweep")
     process = started(

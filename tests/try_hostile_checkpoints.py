@@ -15,7 +15,7 @@ from typing import Any
 from conftest import captured, exit_code_of
 from hostile_checkpoints import CASES
 
-from bpc_cli.runs.checkpoint import read_checkpoint
+from bpc_cli.runs.checkpoints.checkpoint import read_checkpoint
 
 TRAINING = ("data=digits", "model.width=8", "n_train_iters=10", "test_every=10")
 MOST_MEMORY = 2**30

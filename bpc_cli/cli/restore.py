@@ -16,7 +16,7 @@ from bpc_cli.files import JsonObject, expanded
 from bpc_cli.options.check import check_saved_config
 from bpc_cli.options.declare import flatten_options
 from bpc_cli.options.schema import TrainConfig
-from bpc_cli.runs.checkpoint import Checkpoint, open_checkpoint, restore
+from bpc_cli.runs.checkpoints.checkpoint import Checkpoint, open_checkpoint, restore
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,7 +53,7 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
     for path, field, value in _leaves(config):
         _check_range(path, field.metadata, value)
     if (config_data := getattr(config, "data", None)) and config_data.name is not None:
-        check_data_name(config_data.name)
+        _check_data_name(config_data.name)
     if isinstance(config, TrainConfig):
         check_combinations(config)
     if isinstance(config, EvalConfig):
@@ -201,14 +201,14 @@ def unknown_choice(what: str, name: str, known: Sequence[str]) -> str:
     return f"unknown {what} '{name}'{hint} (known: {', '.join(known)})"
 
 
-def check_data_name(name: str, where: str = "data.name") -> None:
+def _check_data_name(name: str) -> None:
     """Check that a name can be a data set's, and no path or address that TFDS would follow.
 
     Raises:
         UserError: if it cannot.
     """
     if not is_data_name(name):
-        raise UserError(f"{where} must be a data set's name, not {_cut(name, _LONGEST_VALUE)!r}")
+        raise UserError(f"data.name must be a data set's name, not {_cut(name, _LONGEST_VALUE)!r}")
 
 
 def is_data_name(name: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine
-from bpc_cli.runs.header import is_count
+from bpc_cli.runs.checkpoints.header import is_count
 
 _LONGEST_LINE = 2**16
 _LARGEST = 1e300  # means of several numbers stay finite

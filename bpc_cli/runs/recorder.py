@@ -17,6 +17,7 @@ from bpc_cli.evaluation.metrics import TEST_METRICS, NetworkTest, measure_test
 from bpc_cli.evaluation.statistics import MetricsLine, mean_line, whole
 from bpc_cli.files import JsonObject
 from bpc_cli.plots import load_in_background
+from bpc_cli.runs.checkpoints.retention import Checkpoints
 from bpc_cli.runs.clock import PhaseClock
 from bpc_cli.runs.device import device_kind
 from bpc_cli.runs.directory import RunDirectory
@@ -33,7 +34,6 @@ from bpc_cli.runs.health import Health
 from bpc_cli.runs.loggers import Loggers, histograms_of
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.resume import Start
-from bpc_cli.runs.retention import Checkpoints
 from bpc_cli.runs.summary import closing_words, of_seeds, software_versions, summarise
 
 

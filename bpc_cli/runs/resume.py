@@ -7,9 +7,9 @@ from typing import NamedTuple
 from bpc_cli.core.ensembles import stack, take
 from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError
-from bpc_cli.runs.checkpoint import Checkpoint, open_checkpoint, restore
+from bpc_cli.runs.checkpoints.checkpoint import Checkpoint, open_checkpoint, restore
+from bpc_cli.runs.checkpoints.header import describes_its_run
 from bpc_cli.runs.directory import METRICS, refuse_links_out
-from bpc_cli.runs.header import describes_its_run
 from bpc_cli.runs.metrics_lines import what_is_wrong
 
 

@@ -23,7 +23,7 @@ from jaxtyping import PyTree
 
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import JsonObject, check_inside, sync_directory, write_atomically
-from bpc_cli.runs.header import DTYPES, MAX_HEADER_BYTES, parse_header, saved_arrays
+from bpc_cli.runs.checkpoints.header import DTYPES, MAX_HEADER_BYTES, parse_header, saved_arrays
 
 _MAGIC = b"bpc-checkpoint"
 _VERSION = 2

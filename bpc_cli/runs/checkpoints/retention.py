@@ -8,7 +8,7 @@ from pathlib import Path
 from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError
 from bpc_cli.files import JsonObject
-from bpc_cli.runs.checkpoint import (
+from bpc_cli.runs.checkpoints.checkpoint import (
     Checkpoint,
     copy_checkpoint,
     read_checkpoint,
