@@ -130,7 +130,35 @@ def test_findings_do_not_depend_on_where_a_run_is_cut(lengths, seed):
     assert part.to_json() == whole.to_json()
 
 
-@pytest.mark.parametrize("earlier", [None, 3, [], {}, {"window": 1}, {"window": [[[1], [2, 3]]]}])
+def test_sizes_that_overflow_can_be_saved():
+    health = Health([0], CHANCE)
+    health.watch_test(50, [80.0], vitals_of(weights=np.inf))
+    health.watch_test(100, [80.0], vitals_of(activities=np.nan))
+    assert [finding.sign for finding in health.findings] == ["activities"]
+    assert json.loads(json.dumps(health.to_json(), allow_nan=False)) == health.to_json()
+
+
+FOUND = {"sign": "energy", "since": 1, "seeds": [0], "seen": "energy grows"}
+
+
+def earlier_with(**changed):
+    """What a file holds, with a finding of which something is changed."""
+    return Health([0], CHANCE).to_json() | {"findings": [FOUND | changed]}
+
+
+def test_an_earlier_finding_is_taken_over():
+    assert Health([0], CHANCE, earlier_with()).findings[0].seen == "energy grows"
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        *(None, 3, [], {}, {"window": 1}, {"window": [[[1], [2, 3]]]}),
+        *(earlier_with(sign="x"), earlier_with(since="1"), earlier_with(seeds="0")),
+        *(earlier_with(seen="\x1b[31m"), earlier_with(seen=999 * "a"), earlier_with(more=1)),
+        *(earlier_with(sign=[]), earlier_with(seeds=[[]]), earlier_with(seen=None)),
+    ],
+)
 def test_what_a_file_holds_in_place_of_health_is_left_alone(earlier):
     assert Health([0], CHANCE, earlier).to_json() == Health([0], CHANCE).to_json()
 

@@ -14,6 +14,8 @@ from bpc_cli.files import JsonObject
 WINDOW = 20  # iterations whose energies are averaged: a batch alone says little
 _EARLY = 200  # iterations before which it is no sign that nothing is learnt yet
 _LEARNT = 3.0  # times chance: first accuracies come and go
+_HUGE = 1e150  # in place of a size whose square overflows, as JSON has no infinity
+_LONGEST_SEEN = 200
 
 _Numbers = Float[np.ndarray, " seeds"]
 
@@ -145,7 +147,7 @@ class Health:
         if self._chance is not None:
             self._judge_accuracies(iteration, np.asarray(accuracies), self._chance)
         generator, amortiser, *gradients, activities = (
-            np.asarray(rows, np.float64) for rows in vitals
+            np.nan_to_num(np.asarray(rows, np.float64), nan=_HUGE, posinf=_HUGE) for rows in vitals
         )
         self._judge_growth("weights", iteration, np.concatenate([generator, amortiser], axis=1))
         self._judge_growth("activities", iteration, activities)
@@ -178,7 +180,7 @@ class Health:
         best = _rows(earlier["best"], (n,))
         sizes = {sign: _rows(rows, (n, -1)) for sign, rows in earlier["first_sizes"].items()}
         findings = [Finding(**finding) for finding in earlier["findings"]]
-        if any(finding.sign not in SIGNS for finding in findings):
+        if not all(map(_is_ours, findings)):
             raise ValueError
         self._window, self._first, self._lowest, self._best = window, first, lowest, best
         self._first_sizes, self.findings = sizes, findings
@@ -231,6 +233,19 @@ class Health:
 
 def _divide(numbers: np.ndarray, by: np.ndarray) -> np.ndarray:
     return numbers / np.maximum(by, 1e-300)
+
+
+def _is_ours(finding: Finding) -> bool:
+    """Tell whether a finding that a file holds is one of ours, and safe to print."""
+    return (
+        finding.sign in SIGNS
+        and type(finding.since) is int
+        and isinstance(finding.seeds, list)
+        and all(type(seed) is int for seed in finding.seeds)
+        and isinstance(finding.seen, str)
+        and finding.seen.isprintable()
+        and len(finding.seen) <= _LONGEST_SEEN
+    )
 
 
 def _rows(numbers: Any, shape: tuple[int, ...]) -> np.ndarray:
