@@ -34,9 +34,9 @@ test-kill: $(READY) ## kill runs at each rename and at 60 random moments, and re
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/test_kills.py \
 		tests/test_kills_of_one_run.py tests/test_resume.py -k killed --kills 60 $(ARGS)
 
-test-hostile: $(READY) ## try every hostile checkpoint and run directory (many minutes)
+test-hostile: $(READY) ## try every hostile file and odd surrounding (many minutes)
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/test_hostile_checkpoints.py \
-		tests/test_hostile_runs.py $(ARGS)
+		tests/test_hostile_runs.py tests/test_environments.py $(ARGS)
 
 test-fuzz: $(READY) ## try 500 wrong command lines, each rejected in one line, and 500 right ones
 	$(VENV)/bin/python -m pytest -n 2 tests/test_command_lines.py -k many --lines 500 $(ARGS)
