@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import inference_of, sgd, small_model
+from small_models import infer_each, inference_of, learning_of, sgd, small_model, train_step
 
 from bpc_cli.core.clamping import Clamping
 from bpc_cli.core.energy import EnergyWeights, energy, energy_terms
 from bpc_cli.core.inference import infer, relax
 from bpc_cli.core.layers import activation
+from bpc_cli.core.learning import Batch, make_state
 from bpc_cli.core.optimisers import make_optimiser
 from bpc_cli.options.names import ACTIVATIONS
 
@@ -117,3 +118,19 @@ def test_a_sample_is_inferred_as_if_it_were_alone(float64):
         np.testing.assert_allclose(
             together.states.activities[0][number], alone.states.activities[0], rtol=1e-12
         )
+
+
+def test_samples_whose_energy_rises_are_counted(float64):
+    model = small_model(0, (4, 5, 9), "tanh")
+    rng = np.random.default_rng(0)
+    batch = Batch(jnp.asarray(rng.random((8, 4))), jnp.asarray(rng.normal(size=(8, 9))))
+    clampings = Clamping(batch.label, batch.image)
+    counted = []
+    for rate in (0.1, 1.2, 1.4, 3.0):
+        inference, learning = inference_of((1.0, 1.0), sgd(rate), 6), learning_of((1, 1), sgd(0.0))
+        energies = infer_each(model, clampings, inference).relaxation.energies
+        _, metrics = train_step(make_state(model, learning), batch, inference, learning)
+        counted.append(float(metrics.climbing_fraction))
+        assert counted[-1] == float(np.mean(np.asarray(energies[:, -1] > 1.001 * energies[:, 0])))
+    assert counted[0] == 0
+    assert counted[-1] == 1
