@@ -134,3 +134,19 @@ def test_samples_whose_energy_rises_are_counted(float64):
         assert counted[-1] == float(np.mean(np.asarray(energies[:, -1] > 1.001 * energies[:, 0])))
     assert counted[0] == 0
     assert counted[-1] == 1
+
+
+def test_each_directions_energy_is_reported_by_its_own_name(float64):
+    model = small_model(0, (4, 5, 9), "tanh")
+    rng = np.random.default_rng(0)
+    batch = Batch(jnp.asarray(rng.random((8, 4))), jnp.asarray(rng.normal(size=(8, 9))))
+    inference, learning = inference_of((0.5, 2.0), sgd(0.1), 3), learning_of((0.5, 2.0), sgd(0.0))
+    states = infer_each(model, Clamping(batch.label, batch.image), inference).states.layers
+    _, metrics = train_step(make_state(model, learning), batch, inference, learning)
+    alone = [
+        np.mean([by_hand(model, "tanh", [s[i] for s in states], *alphas) for i in range(8)])
+        for alphas in ((0.5, 0.0), (0.0, 2.0))
+    ]
+    assert abs(alone[0] - alone[1]) > 0.1
+    np.testing.assert_allclose(metrics.generator_energy, alone[0], rtol=1e-9)
+    np.testing.assert_allclose(metrics.amortiser_energy, alone[1], rtol=1e-9)
