@@ -153,13 +153,12 @@ def observed_train_step(
         state.model
     )
     gen_loss, amort_loss = _losses(state.model, batch)
-    energies = jnp.mean(inferred.relaxation.energies, axis=0)
     first, last = inferred.relaxation.energies[:, 0], inferred.relaxation.energies[:, -1]
     metrics = StepMetrics(
         gen_loss=gen_loss,
         amort_loss=amort_loss,
-        energy_before=learnt if learning.by_backpropagation else energies[0],
-        energy_after=learnt if learning.by_backpropagation else energies[-1],
+        energy_before=learnt if learning.by_backpropagation else jnp.mean(first),
+        energy_after=learnt if learning.by_backpropagation else jnp.mean(last),
         generator_energy=forward,
         amortiser_energy=backward,
         inference_steps=jnp.mean(inferred.relaxation.n_steps.astype(batch.image.dtype)),
