@@ -16,3 +16,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return " ".join(str(error).split())
+
+
+def cut_off(text: str, most: int) -> str:
+    """Cut a text off after so many letters, and show that."""
+    return text if len(text) <= most else f"{text[: max(0, most - 1)]}…"

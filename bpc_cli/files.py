@@ -129,18 +129,30 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, encoded.encode())
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, **numbers: Any) -> Any:
+    """Parse JSON that a stranger may have written.
+
+    Args:
+        text: the JSON.
+        numbers: how numbers are parsed, as `json.loads` takes it.
+
+    Raises:
+        ValueError: if the text is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text, **numbers)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def parse_finite_json(text: str | bytes) -> Any:
     """Parse JSON in which numbers are finite, and whole ones have 64 bits, as all of ours are.
 
     Raises:
         ValueError: if the text is nothing of the kind, or nested too deeply.
     """
-    try:
-        return json.loads(
-            text, parse_constant=_finite_number, parse_float=_finite_number, parse_int=_whole_number
-        )
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    finite = {"parse_constant": _finite_number, "parse_float": _finite_number}
+    return parse_json(text, parse_int=_whole_number, **finite)
 
 
 def _finite_number(text: str) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from bpc_cli.data.archives import GivenArchives
 from bpc_cli.data.checksums import file_checksum
 from bpc_cli.errors import UserError
-from bpc_cli.files import JsonObject, locked, parse_json
+from bpc_cli.files import JsonObject, locked, parse_finite_json
 
 if TYPE_CHECKING:  # which imports TFDS, and most runs do without
     from bpc_cli.data.tfds import PreparedSplits
@@ -155,7 +155,7 @@ def _read_manifest(path: Path) -> JsonObject:
     Raises:
         ValueError: if it is damaged.
     """
-    manifest = parse_json(path.read_bytes())
+    manifest = parse_finite_json(path.read_bytes())
     digest = manifest.pop(_CHECKSUM, None)
     is_earlier = digest is None and manifest.keys() == _ENTRIES
     if not is_earlier and digest != _digest_of(manifest):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bpc_cli.errors import UserError, one_line
+from bpc_cli.errors import UserError, cut_off, one_line
 from bpc_cli.options.combinations import check_combinations
 from bpc_cli.options.declare import option_fields, option_paths, renamed_options
 from bpc_cli.options.evaluation_schema import EvalConfig
@@ -91,7 +91,7 @@ def check_saved_config(saved: object, path: Path) -> TrainConfig:
     try:
         return check_config(complete, TrainConfig)
     except UserError as error:
-        reason = _cut(one_line(error), _LONGEST_LINE)
+        reason = cut_off(one_line(error), _LONGEST_LINE)
         raise UserError(f"{path} holds a config that cannot be used: {reason}") from error
 
 
@@ -151,7 +151,7 @@ def changed_options(earlier: TrainConfig, now: TrainConfig) -> list[str]:
             stretched and option in ("n_train_iters", "n_epochs")
         )
         if value != then and not may_change:
-            was, now_is = (_cut(str(each), _LONGEST_VALUE) for each in (then, value))
+            was, now_is = (cut_off(str(each), _LONGEST_VALUE) for each in (then, value))
             listed.append(f"{option} (was {was}, now {now_is})")
     return listed
 
@@ -208,7 +208,9 @@ def _check_data_name(name: str) -> None:
         UserError: if it cannot.
     """
     if not is_data_name(name):
-        raise UserError(f"data.name must be a data set's name, not {_cut(name, _LONGEST_VALUE)!r}")
+        raise UserError(
+            f"data.name must be a data set's name, not {cut_off(name, _LONGEST_VALUE)!r}"
+        )
 
 
 def is_data_name(name: object) -> bool:
@@ -240,7 +242,3 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
         raise UserError(f"{path} must be above {limits['above']}, not {value}")
     if limits["at_most"] is not None and value > limits["at_most"]:
         raise UserError(f"{path} must be at most {limits['at_most']}, not {value}")
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -19,7 +19,7 @@ from omegaconf import MISSING
 from bpc_cli.errors import one_line
 from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine, whole
-from bpc_cli.files import check_inside, open_inside, read_inside
+from bpc_cli.files import check_inside, open_inside, parse_json, read_inside
 from bpc_cli.options.check import take_over_former_names
 from bpc_cli.options.declare import flatten_options, option_fields
 from bpc_cli.options.schema import TrainConfig
@@ -174,8 +174,8 @@ def _summary_of(path: Path) -> dict[str, Any] | None:
         return None
     text = _text_of(path, SUMMARY)
     try:
-        summary = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        summary = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"{SUMMARY} is not JSON ({one_line(error)})") from error
     if not isinstance(summary, dict):
         raise ValueError(f"{SUMMARY} is no object")

@@ -22,6 +22,7 @@ from bpc_cli.files import (
     finite_or_null,
     locked,
     open_inside,
+    parse_json,
     read_inside,
     write_atomically,
     write_json,
@@ -80,10 +81,19 @@ def refuse_links_out(path: Path) -> None:
 def is_finished(path: Path) -> bool:
     """Tell whether a directory holds a run that ended as planned."""
     try:
-        summary = json.loads(read_inside(path, path / SUMMARY, _MOST_SUMMARY_BYTES))
-        return summary.get("status") == "finished"
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return read_summary(path).get("status") == "finished"
+    except (OSError, ValueError, AttributeError):
         return False
+
+
+def read_summary(path: Path) -> Any:
+    """Read the summary in a run directory, whatever JSON it holds.
+
+    Raises:
+        OSError: if there is none, or it is too large or not safe to open.
+        ValueError: if it is no JSON.
+    """
+    return parse_json(read_inside(path, path / SUMMARY, _MOST_SUMMARY_BYTES))
 
 
 class RunDirectory:

@@ -1,14 +1,13 @@
 """Lines of `metrics.jsonl` read back, of which none is believed."""
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine
+from bpc_cli.files import parse_json
 from bpc_cli.runs.checkpoints.header import is_count
 
 _LONGEST_LINE = 2**16
@@ -54,20 +53,13 @@ def _lines_of(path: Path, n_bytes: float = math.inf) -> Iterator[tuple[bytes, Me
     before: MetricsLine = {}
     with path.open("rb") as file:
         while file.tell() < n_bytes and (encoded := file.readline(_LONGEST_LINE)):
-            line = _parse(encoded)
+            line = parse_json(encoded)
             if not encoded.endswith(b"\n") or file.tell() > n_bytes or not _is_line(line):
                 raise ValueError("no line of metrics")
             if line["iteration"] == before.get("iteration") and line.keys() != before.keys():
                 raise ValueError("seeds with other metrics")
             before = line
             yield encoded, line
-
-
-def _parse(encoded: bytes) -> Any:
-    try:
-        return json.loads(encoded)
-    except RecursionError as error:
-        raise ValueError("no line of metrics") from error
 
 
 def _is_line(line: object) -> bool:

@@ -4,7 +4,6 @@ A sweep's directory may come from a stranger. What is read here is JSON, and nev
 """
 
 import contextlib
-import json
 import re
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from bpc_cli.errors import UserError, one_line
-from bpc_cli.files import read_inside, write_json
+from bpc_cli.errors import UserError, cut_off, one_line
+from bpc_cli.files import parse_json, read_inside, write_json
 
 FOLDER = ".submitted"  # in a sweep's directory: the record of its jobs, and their answers
 _RECORD = "jobs.json"
@@ -93,11 +92,11 @@ def read_record(sweep: Path) -> dict[int, SubmittedJob]:
     """
     path = sweep / FOLDER / _RECORD
     try:
-        entries = json.loads(read_inside(sweep, path, _MOST_BYTES))["jobs"]
+        entries = parse_json(read_inside(sweep, path, _MOST_BYTES))["jobs"]
         return {int(number): _checked(**entry) for number, entry in entries.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged: see which of your jobs are in the queue, then remove it"
         ) from error
@@ -118,9 +117,9 @@ def write_answer(path: Path, reason: str | None) -> None:
 def read_answer(sweep: Path, job: SubmittedJob) -> Answer | None:
     """Read what a job has answered, if it has."""
     try:
-        content = json.loads(read_inside(sweep, sweep / FOLDER / job.answer, _MOST_BYTES))
+        content = parse_json(read_inside(sweep, sweep / FOLDER / job.answer, _MOST_BYTES))
         reason = content["reason"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return Answer(None if reason is None else printable(str(reason)))
 
@@ -128,11 +127,6 @@ def read_answer(sweep: Path, job: SubmittedJob) -> Answer | None:
 def printable(text: str) -> str:
     """Make text that somebody else may have written one line, without control characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-
-
-def shortened(text: str, most: int) -> str:
-    """Cut text off after so many characters, and show that."""
-    return text if len(text) <= most else text[: max(0, most - 1)] + "…"
 
 
 def slurm_queue(warn: Callable[[str], None]) -> Queue:
@@ -166,7 +160,7 @@ def slurm_queue(warn: Callable[[str], None]) -> Queue:
             except (OSError, subprocess.SubprocessError) as error:
                 if not keeps_accounts:
                     why = printable(str(getattr(error, "stderr", "") or one_line(error)))
-                    warn(f"no accounting here ({shortened(why, 80)}): states come from squeue")
+                    warn(f"no accounting here ({cut_off(why, 80)}): states come from squeue")
                     keeps_accounts.append(False)
         return {each: state for each, state in states.items() if each in ids}
 

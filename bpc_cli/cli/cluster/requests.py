@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from hydra.errors import HydraException
 
-from bpc_cli.cli.cluster.queues import FOLDER, Queue, SubmittedJob, is_alive, printable, shortened
-from bpc_cli.errors import UserError, one_line
+from bpc_cli.cli.cluster.queues import FOLDER, Queue, SubmittedJob, is_alive, printable
+from bpc_cli.errors import UserError, cut_off, one_line
 from bpc_cli.files import check_inside, read_inside
 from bpc_cli.reporting.plain_yaml import read_plain_yaml
 from bpc_cli.runs.directory import is_finished
@@ -105,4 +105,4 @@ def remove_unused(sweep: Path) -> None:
 def in_short(text: str) -> str:
     """Say what sbatch says in one line."""
     said = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in text.splitlines()]
-    return shortened(printable("; ".join(line.strip() for line in said if line.strip())), 120)
+    return cut_off(printable("; ".join(line.strip() for line in said if line.strip())), 120)

@@ -1,6 +1,5 @@
 """Waiting for jobs in a queue: a line for each change of state, each result and each failure."""
 
-import json
 import os
 import signal
 import time
@@ -14,10 +13,9 @@ from bpc_cli.cli.cluster.queues import (
     printable,
     read_answer,
     read_record,
-    shortened,
 )
-from bpc_cli.files import read_inside
-from bpc_cli.runs.directory import SUMMARY
+from bpc_cli.errors import cut_off
+from bpc_cli.runs.directory import read_summary
 from bpc_cli.runs.signals import StopOnce
 
 LONGEST_LINE = 180  # of a failure, with room for the command's name
@@ -25,7 +23,6 @@ _SECONDS_BETWEEN_LOOKS = 0.3  # at answers
 _MOST_SECONDS_BETWEEN_QUESTIONS = 15.0  # to the queue
 _SECONDS_OF_A_SLOW_FILE_SYSTEM = 5.0  # in which the answer of a job that has ended may come
 _MOST_NAMED = 8
-_MOST_SUMMARY_BYTES = 2**20
 
 
 class Watch:
@@ -128,7 +125,7 @@ class Watch:
         else:
             return None
         log = f"; log: {os.path.relpath(job.log)}"
-        self._fail(f"{where}: {shortened(reason, LONGEST_LINE - len(f'{where}: {log}'))}{log}")
+        self._fail(f"{where}: {cut_off(reason, LONGEST_LINE - len(f'{where}: {log}'))}{log}")
         return False
 
 
@@ -137,10 +134,10 @@ def result_of(directory: Path) -> str:
     from bpc_cli.runs.summary import closing_words
 
     try:
-        summary = json.loads(read_inside(directory, directory / SUMMARY, _MOST_SUMMARY_BYTES))
+        summary = read_summary(directory)
         lines = summary.get("seeds") or [summary["final"]]
         return printable(closing_words(summary["data"]["name"], lines))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "finished"
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bpc_cli.files import JsonObject, parse_json
+from bpc_cli.files import JsonObject, parse_finite_json
 from bpc_cli.options.check import is_data_name
 
 MAX_HEADER_BYTES = 8 * 2**20  # ten times what a thousand layers need
@@ -39,7 +39,7 @@ def parse_header(encoded: bytes) -> JsonObject:
     Raises:
         ValueError: saying what bpc does not write so.
     """
-    header = parse_json(encoded)
+    header = parse_finite_json(encoded)
     if not isinstance(header, dict):
         raise ValueError("no object")
     for name, is_right in _REQUIRED.items():
