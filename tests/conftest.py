@@ -2,8 +2,8 @@
 
 import contextlib
 import fcntl
+import functools
 import importlib
-import io
 import json
 import logging
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from PIL import Image
+from prepared_data import prepare_fashion_mnist, prepare_few_images, prepare_mnist
 
 SHARED = Path(__file__).parents[2] / "shared"
 COMMANDS = {
@@ -296,39 +296,17 @@ def few_images(made_once) -> Path:
     return made_once("few-images", prepare_few_images)
 
 
-def prepare_few_images(directory: Path) -> None:
-    import numpy as np
-    import tensorflow_datasets as tfds
+@pytest.fixture(scope="session")
+def mnist_data(made_once) -> Path:
+    """A data directory with MNIST, to be copied by tests that change it; `said.json` beside it."""
+    return made_once("mnist", functools.partial(prepare_mnist, archives_of("mnist"))) / "data"
 
-    class FewImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("3.0.1")  # MNIST's in TFDS
 
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(shape=(28, 28, 1)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features)
-            )
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(70), "test": self._generate_examples(20)}
-
-        def _generate_examples(self, n):
-            images = np.random.default_rng(n).integers(256, size=(n, 28, 28, 1), dtype=np.uint8)
-            for index, image in enumerate(images):
-                encoded = io.BytesIO()
-                Image.fromarray(image[..., 0]).save(encoded, format="PNG")
-                encoded.seek(0)
-                yield index, {"image": encoded, "label": index % 10}
-
-    tfds.disable_progress_bar()
-    big = tfds.core.BuilderConfig(name="big")
-    for name, configs in {"mnist": [], "own": [big]}.items():
-        members = {"__module__": __name__, "name": name, "BUILDER_CONFIGS": configs}
-        builder = type(FewImages)(name, (FewImages,), members, skip_registration=True)
-        builder(data_dir=directory, file_format="array_record").download_and_prepare()
+@pytest.fixture(scope="session")
+def fashion_mnist_data(made_once) -> Path:
+    """A data directory with Fashion-MNIST, of archives that were packed again."""
+    prepare = functools.partial(prepare_fashion_mnist, archives_of("fashion_mnist"))
+    return made_once("fashion-mnist", prepare) / "data"
 
 
 @pytest.fixture(scope="session")

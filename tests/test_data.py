@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from idx import read_archives
 from PIL import Image
+from prepared_data import kill_when
 from sklearn.datasets import load_digits as load_uci_digits
 
 from bpc_cli.data.archives import GivenArchives, check_archives
@@ -311,12 +311,11 @@ def test_a_download_is_reachable_if_its_host_answers_in_time(name, host, monkeyp
 
 
 @pytest.mark.slow
-def test_archives_that_were_packed_again_are_prepared(tmp_path):
-    published = archives_of("fashion_mnist")
-    for file in FILES:
-        packed_again(published / file, tmp_path / file, "compressed anew")
-    data = load_dataset("fashion_mnist", data_dir=tmp_path / "data", archive_dir=str(tmp_path))
-    originals = read_archives(published)
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_prepared_data_are_what_the_archives_hold(name, request):
+    """MNIST's archives are as published; Fashion-MNIST's were packed again."""
+    data = load_dataset(name, data_dir=request.getfixturevalue(f"{name}_data"))
+    originals = read_archives(archives_of(name))
     for split in ("train", "test"):
         counts = [
             Counter(zip(map(bytes, images), map(int, labels), strict=True))
@@ -326,6 +325,7 @@ def test_archives_that_were_packed_again_are_prepared(tmp_path):
             )
         ]
         assert counts[0] == counts[1]
+    assert len(data.class_names) == 10
 
 
 @pytest.fixture
@@ -371,46 +371,25 @@ def test_a_manifest_of_an_earlier_release_has_no_checksum(change, is_accepted, p
     assert (open_packed(packed) is not None) == is_accepted
 
 
-@pytest.mark.slow
-def test_mnist_is_packed_once_from_the_archives(mnist_archives, tmp_path, capsys):
-    data = load_dataset("mnist", data_dir=tmp_path, archive_dir=str(mnist_archives))
-    archives = read_archives(mnist_archives)
-    for split in ("train", "test"):
-        packed_images, packed_labels = (
-            getattr(data, f"{split}_images"),
-            getattr(data, f"{split}_labels"),
-        )
-        packed = Counter(zip(map(bytes, packed_images), map(int, packed_labels), strict=True))
-        original = Counter(
-            zip(
-                map(bytes, archives[f"{split}_images"]),
-                map(int, archives[f"{split}_labels"]),
-                strict=True,
-            )
-        )
-        assert packed == original
-    assert data.class_names == tuple("0123456789")
-
-    # A second start maps the packed arrays: no TFDS, no archives.
+def test_a_second_start_maps_the_packed_arrays(few_images, tmp_path):
+    """It needs neither TFDS nor archives."""
+    shutil.copytree(few_images / "mnist", tmp_path / "mnist")
+    first = load_dataset("mnist", data_dir=tmp_path)
     program = (
         "import sys; from bpc_cli.data.datasets import load_dataset\n"
         f"data = load_dataset('auto', data_dir={str(tmp_path)!r})\n"
-        "assert data.name == 'mnist' and data.fallback is None\n"
+        f"assert (data.name, data.fallback) == ('mnist', None)\n"
+        f"assert list(data.train_labels) == {first.train_labels.tolist()}\n"
         "assert isinstance(data.train_images, __import__('numpy').memmap)\n"
         "assert 'tensorflow_datasets' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
-    # Prepared by TFDS but no longer packed: packed again, in the same order.
-    first = np.array(data.train_labels[:100])
-    shutil.rmtree(tmp_path / "bpc_packed")
-    again = load_dataset("mnist", data_dir=tmp_path)
-    np.testing.assert_array_equal(again.train_labels[:100], first)
 
+def test_damaged_packed_arrays_are_made_anew(few_images, tmp_path, capsys):
+    shutil.copytree(few_images / "mnist", tmp_path / "mnist")
+    load_dataset("mnist", data_dir=tmp_path)
     packed = tmp_path / "bpc_packed" / "mnist"
-    manifest = json.loads((packed / "manifest.json").read_text())
-    assert manifest["name"] == "mnist"
-    # Damaged copies are noticed and made anew: a byte more, a flipped bit, a lost file.
     whole = {path.name: path.read_bytes() for path in packed.iterdir()}
     labels = whole["test_labels.npy"]
     for damage in (labels + b"\0", labels[:-9] + bytes([labels[-9] ^ 1]) + labels[-8:], None):
@@ -422,46 +401,25 @@ def test_mnist_is_packed_once_from_the_archives(mnist_archives, tmp_path, capsys
         assert {path.name: path.read_bytes() for path in packed.iterdir()} == whole
 
 
-LOAD = """
-import sys, hashlib
-from bpc_cli.data.datasets import load_dataset
-data = load_dataset("mnist", data_dir=sys.argv[1], archive_dir=sys.argv[2])
-print(hashlib.sha256(data.train_images.tobytes() + data.test_labels.tobytes()).hexdigest())
-"""
+@pytest.mark.slow
+def test_eight_processes_prepare_at_once_what_a_killed_one_left(mnist_data):
+    outputs, errors, codes = zip(
+        *json.loads((mnist_data.parent / "said.json").read_text()), strict=True
+    )
+    assert codes == (0,) * 8, errors
+    assert len(set(outputs)) == 1
+    assert "".join(errors).count("preparing mnist in ") == 1
+    assert "".join(errors).count("waiting for process ") == 7
+    assert os.listdir(mnist_data / "bpc_packed") == ["mnist"]
 
 
 @pytest.mark.slow
-def test_eight_processes_prepare_one_empty_directory_at_once(mnist_archives, tmp_path):
-    command = [sys.executable, "-c", LOAD, str(tmp_path / "data"), str(mnist_archives)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, **pipes) for _ in range(8)]
-    results = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, results
-    assert len({stdout for stdout, _ in results}) == 1
-    said = "".join(stderr for _, stderr in results)
-    assert said.count("preparing mnist in ") == 1
-    assert said.count("waiting for process ") == 7
-    assert os.listdir(tmp_path / "data" / "bpc_packed") == ["mnist"]
-
-
-@pytest.mark.slow
-def test_a_killed_preparation_counts_for_nothing(mnist_archives, tmp_path):
-    """Killed while TFDS prepares, and while arrays are packed: the next process starts over."""
-    data = tmp_path / "data"
-    command = [sys.executable, "-c", LOAD, str(data), str(mnist_archives)]
-
-    def kill_when(happens) -> None:
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            while not happens():
-                assert process.poll() is None
-                time.sleep(0.002)
-            process.kill()
-
-    kill_when(lambda: any((data / "mnist").glob("incomplete*")))
-    kill_when(lambda: any((data / "bpc_packed").glob(".mnist-*/train_images.npy")))
-    assert not (data / "bpc_packed" / "mnist").exists()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert done.stderr == ""  # TFDS had finished its part
-    assert os.listdir(data / "bpc_packed") == ["mnist"]
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert again.stdout == done.stdout
+def test_packing_that_is_killed_counts_for_nothing(mnist_data, mnist_archives, tmp_path):
+    shutil.copytree(mnist_data / "mnist", tmp_path / "mnist")
+    packed = tmp_path / "bpc_packed"
+    kill_when(lambda: any(packed.glob(".mnist-*/train_images.npy")), tmp_path, mnist_archives)
+    assert not (packed / "mnist").exists()
+    loaded = load_dataset("mnist", data_dir=tmp_path)
+    assert os.listdir(packed) == ["mnist"]
+    whole = load_dataset("mnist", data_dir=mnist_data)
+    np.testing.assert_array_equal(loaded.train_images, whole.train_images)
