@@ -17,6 +17,7 @@ import bpc_cli.reporting
 from bpc_cli.evaluation.metrics import METRICS
 from bpc_cli.report import report
 from bpc_cli.reporting.configurations import Comparison, compare
+from bpc_cli.reporting.heat_maps import draw_heat_maps
 from bpc_cli.reporting.learning_curves import curve_of, draw_learning_curves
 from bpc_cli.reporting.reader import find_runs, read_run
 from bpc_cli.reporting.trade_off import draw_trade_off
@@ -124,18 +125,80 @@ def test_a_loss_in_nats_is_labelled_so(label_losses, unit, tmp_path):
     ]
 
 
-def test_a_trade_off_shows_each_metric_that_has_a_direction(tmp_path):
+def drawn(figure, panel: int) -> tuple[list[float], list[float]]:
+    """Return what a panel's first line joins, along and upwards."""
+    line = figure.axes[panel].containers[0].lines[0]
+    return [np.asarray(data, float).tolist() for data in (line.get_xdata(), line.get_ydata())]
+
+
+def changed(run: Path, old: str, new: str) -> Path:
+    """Change what a run's config says."""
+    config = run / ".hydra" / "config.yaml"
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    return run
+
+
+def test_a_trade_off_shows_metrics_against_what_was_swept_and_each_other(tmp_path):
     comparison = compared(write_run(tmp_path / "0", 1.0), write_run(tmp_path / "1", 0.01))
     figure = draw_trade_off(comparison)
     assert figure is not None
-    assert [axes.get_ylabel() for axes in figure.axes] == [
-        "test accuracy (%)",
-        "generation error (RMSE, pixels in [0, 1])",
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
+        ("forward_energy_weight (α_f)", "test accuracy (%)"),
+        ("forward_energy_weight (α_f)", "generation error (RMSE, pixels in [0, 1])"),
+        ("generation error (RMSE, pixels in [0, 1])", "test accuracy (%)"),
     ]
-    for axes, means in zip(figure.axes, ([59.5, 60.49], [1.2, 0.21]), strict=True):
-        line = axes.containers[0].lines[0]
-        np.testing.assert_allclose(np.asarray(line.get_xdata(), float), [1.0, 0.01])
-        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), means)
+    assert figure.axes[0].get_xscale() == "log"
+    np.testing.assert_allclose(drawn(figure, 0), ([0.01, 1.0], [60.49, 59.5]))
+    np.testing.assert_allclose(drawn(figure, 1), ([0.01, 1.0], [0.21, 1.2]))
+    np.testing.assert_allclose(drawn(figure, 2), ([1.2, 0.21], [59.5, 60.49]))
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "places"),
+    [
+        (["64", "16", "32"], "linear", [16, 32, 64]),
+        (["1000", "10"], "log", [10, 1000]),
+        (["wide", "16"], "linear", [0, 1]),
+    ],
+)
+def test_whatever_was_swept_is_along_x(values, scale, places, tmp_path):
+    runs = [changed(write_run(tmp_path / v), "width: 32", f"width: {v}") for v in values]
+    figure = draw_trade_off(compared(*runs))
+    assert figure is not None
+    assert figure.axes[0].get_xlabel() == "model.width"
+    assert figure.axes[0].get_xscale() == scale
+    assert drawn(figure, 0)[0] == places
+    assert figure.legends == []  # one line needs none
+
+
+def test_two_options_that_were_swept_are_a_heat_map(tmp_path):
+    runs = []
+    for weight, width in [(1.0, 16), (0.01, 16), (0.01, 64)]:  # one of four is missing
+        run = write_run(tmp_path / f"{weight}-{width}", weight)
+        runs.append(changed(run, "width: 32", f"width: {width}"))
+    figure = draw_heat_maps(compared(*runs))
+    assert figure is not None
+    accuracy, error = (axes for axes in figure.axes if axes.images)
+    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == (
+        "forward_energy_weight (α_f)",
+        "model.width",
+    )
+    assert [tick.get_text() for tick in accuracy.get_xticklabels()] == ["0.01", "1"]
+    for axes, expected in ((accuracy, [[60.49, 59.5], [60.49, np.nan]]), (error, None)):
+        means = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
+        np.testing.assert_allclose(means, expected or [[0.21, 1.2], [0.21, np.nan]])
+    assert draw_heat_maps(compared(*runs[:2])) is None  # α_f alone differs
+
+
+def test_runs_are_pooled_by_the_data_that_they_used(tmp_path):
+    runs = [write_run(tmp_path / str(seed), seeds=(seed,)) for seed in (0, 1, 2)]
+    for run, name in zip(runs, ("auto", "digits", "auto"), strict=True):
+        changed(run, "seed: ", f"data: {{name: {name}}}\nseed: ")
+    (runs[2] / "summary.json").write_text('{"status": "finished", "data": {"name": "mnist"}}')
+    digits, mnist = compared(*runs).configurations
+    assert (digits.data_set, len(digits.runs)) == ("digits", 2)
+    assert (mnist.data_set, len(mnist.runs)) == ("mnist", 1)
 
 
 def test_a_curve_is_the_mean_and_the_range_of_seeds(tmp_path):

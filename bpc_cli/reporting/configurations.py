@@ -16,6 +16,7 @@ _LABEL_LOSS = "model.label_loss"
 # A run may be resumed with other lengths, but its results are then other ones.
 _LENGTHS = {"n_train_iters", "n_epochs"}
 _SEED_OPTIONS = {"seed", "n_seeds"}
+_DATA = "data.name"  # "auto" says less than what was used, by which runs are sorted anyway
 # What a page shows of a run that a stranger may have made; results.csv has the rest.
 _MOST_OPTIONS = 20
 _LONGEST_VALUE = 80
@@ -41,10 +42,9 @@ class Configuration:
     lines: list[MetricsLine]
     spreads: dict[str, Spread]
 
-    @property
-    def others(self) -> dict[str, OptionValue]:
-        """The options other than α_f."""
-        return {name: value for name, value in self.options.items() if name != WEIGHT}
+    def options_but(self, *left_out: str) -> dict[str, OptionValue]:
+        """Return its options, some left out."""
+        return {name: value for name, value in self.options.items() if name not in left_out}
 
     @property
     def label(self) -> str:
@@ -183,7 +183,7 @@ def _numbers_of(lines: Sequence[MetricsLine], metric: Metric) -> list[int | floa
 
 def _differing(runs: Sequence[RunRecord]) -> list[str]:
     """List the options in which runs differ, ours first; those left out that change no result."""
-    changes_nothing = _SEED_OPTIONS | {
+    changes_nothing = {_DATA, *_SEED_OPTIONS} | {
         path
         for path, field in option_fields(TrainConfig)
         if field.metadata["may_change"] and path not in _LENGTHS

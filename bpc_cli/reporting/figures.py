@@ -1,4 +1,4 @@
-"""The figures of a report, saved: the trade-off over α_f, learning curves, and samples."""
+"""The figures of a report, saved: the trade-off, heat maps, learning curves, samples."""
 
 import dataclasses
 import io
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from bpc_cli.errors import one_line
 from bpc_cli.files import write_atomically
 from bpc_cli.reporting.configurations import Comparison
+from bpc_cli.reporting.heat_maps import draw_heat_maps
 from bpc_cli.reporting.learning_curves import draw_learning_curves, spread_out
 from bpc_cli.reporting.samples import animation, sample_picture
 from bpc_cli.reporting.trade_off import draw_trade_off
@@ -21,7 +22,8 @@ class ReportFigures:
     """A report's figures, as they are saved.
 
     Attributes:
-        trade_off: metrics against α_f; None where no run has a weight.
+        trade_off: metrics against what was swept; None without finished runs.
+        heat_maps: metrics over the two options that were swept; None where others were.
         learning_curves: metrics over iterations; None without finished runs.
         n_curves: how many configurations the learning curves show.
         samples: a small sample grid for each configuration, as PNG; None where there is none.
@@ -30,6 +32,7 @@ class ReportFigures:
     """
 
     trade_off: Path | None
+    heat_maps: Path | None
     learning_curves: Path | None
     n_curves: int
     samples: list[bytes | None]
@@ -66,6 +69,7 @@ def save_figures(comparison: Comparison, folder: Path) -> ReportFigures:
     return ReportFigures(
         # Vectors are small for the trade-off's few points; the curves' many are smaller as pixels.
         trade_off=save("trade_off", ".svg", lambda: draw_trade_off(comparison)),
+        heat_maps=save("heat_maps", ".svg", lambda: draw_heat_maps(comparison)),
         learning_curves=save(
             "learning_curves", ".png", lambda: draw_learning_curves(comparison, curves)
         ),

@@ -103,7 +103,12 @@ def _trade_off(figures: ReportFigures) -> list[str]:
     if figures.trade_off is None:
         return []
     caption = "Means over seeds, with 95 % bootstrap intervals of the mean."
-    return ["<h2>Trade-off</h2>", _figure(figures.trade_off, "trade-off", caption)]
+    alt = "metrics against what was swept, and against each other"
+    parts = ["<h2>Trade-off</h2>", _figure(figures.trade_off, alt, caption)]
+    if figures.heat_maps is not None:
+        caption = "Means over seeds, of the two options that were swept; bright is better."
+        parts.append(_figure(figures.heat_maps, "metrics over two options", caption))
+    return parts
 
 
 def _configurations(comparison: Comparison) -> list[str]:

@@ -26,10 +26,11 @@ class Look(TypedDict):
 
 
 def figure_with_panels(n_panels: int, legend_inches: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure of two panels a row, with room for a legend below."""
-    n_rows = -(-n_panels // 2)
-    figure = Figure(figsize=(10, 0.6 + 3.6 * n_rows + legend_inches), layout="constrained")
-    n_columns = min(n_panels, 2)
+    """Make a figure of two panels a row, or of three that are all, with room for a legend below."""
+    n_columns = 3 if n_panels == 3 else min(n_panels, 2)
+    n_rows = -(-n_panels // n_columns)
+    width = 14 if n_columns == 3 else 10
+    figure = Figure(figsize=(width, 0.6 + 3.6 * n_rows + legend_inches), layout="constrained")
     return figure, [figure.add_subplot(n_rows, n_columns, k + 1) for k in range(n_panels)]
 
 

@@ -1,4 +1,4 @@
-"""The figure of the trade-off: classification and generation against α_f."""
+"""The figure of the trade-off: metrics against what was swept, and against each other."""
 
 import json
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpc_cli.evaluation.metrics import Metric
-from bpc_cli.reporting.configurations import WEIGHT, Comparison, Configuration, describe
-from bpc_cli.reporting.metrics_lines import is_number
+from bpc_cli.evaluation.statistics import Spread
+from bpc_cli.reporting.configurations import Comparison, Configuration, describe, in_words
 from bpc_cli.reporting.panels import (
     MOST_IN_LEGEND,
     Look,
@@ -18,34 +18,40 @@ from bpc_cli.reporting.panels import (
     label_values,
     look_of,
 )
+from bpc_cli.reporting.swept import SweptAxis, swept_axes
 
-_WEIGHTS = (1e-30, 1e30)  # others cannot be drawn
+_MOST_NAMED = 12  # points, whose values would cover each other
+
+Families = list[tuple[str, list[Configuration]]]
 
 
 def draw_trade_off(comparison: Comparison) -> Figure | None:
-    """Draw the metrics that have a direction against α_f, with 95 % intervals over seeds.
+    """Draw the metrics that have a direction against what was swept, and against each other.
 
-    A line joins the configurations that differ in α_f alone; α_f = 0 is at the left, off the scale.
+    Bars are 95 % intervals over seeds. A line joins the configurations that differ in nothing but
+    the option along x, where that is a number; 0 is at the left of a log axis, off its scale.
 
     Returns:
         None where there is nothing to draw.
     """
     metrics = [metric for metric in comparison.metrics if metric.better is not None]
-    weights = {_weight_of(each) for each in comparison.configurations} - {None}
-    if not weights or not metrics:
+    if not comparison.configurations or not metrics:
         return None
-    zero_at = min((weight for weight in weights if weight and weight > 0), default=1.0) / 10
-    families = _families(comparison.configurations)
-    figure, panels = figure_with_panels(len(metrics), 0.22 * min(len(families), MOST_IN_LEGEND))
-    for axes, metric in zip(panels, metrics, strict=True):
-        for number, (label, members) in enumerate(families):
-            look = look_of(number, len(families))
-            _draw_family(axes, members, metric, zero_at, label, look)
-        axes.set(xlabel="forward_energy_weight (α_f)", xscale="log")
-        if 0 in weights:
-            axes.axvline(zero_at, color="grey", linewidth=0.8, linestyle=":")
-            axes.text(zero_at, 0.02, " α_f = 0", transform=axes.get_xaxis_transform())
+    swept = swept_axes(comparison)[0]
+    families = _families(comparison.configurations, swept)
+    if not families:
+        return None
+    n_panels = len(metrics) + (len(metrics) >= 2)
+    figure, panels = figure_with_panels(n_panels, 0.22 * min(len(families), MOST_IN_LEGEND))
+    looks = [look_of(number, len(families)) for number in range(len(families))]
+    for axes, metric in zip(panels, metrics, strict=False):
+        for (label, members), look in zip(families, looks, strict=True):
+            _draw_family(axes, members, swept, metric, label, look)
+        swept.label(axes)
         label_values(axes, metric, comparison.label_loss)
+    if n_panels > len(metrics):
+        _draw_against_each_other(panels[-1], families, looks, swept, metrics[:2])
+        label_values(panels[-1], metrics[0], comparison.label_loss)
     if len(families) > 1:
         add_legend(figure, panels)
     return figure
@@ -54,48 +60,102 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
 def _draw_family(
     axes: Axes,
     members: Sequence[Configuration],
+    swept: SweptAxis,
     metric: Metric,
-    zero_at: float,
     label: str,
     look: Look,
 ) -> None:
-    """Draw a line through the configurations that differ in α_f alone."""
+    """Draw the configurations that differ in nothing but what was swept."""
     points = [
-        (weight or zero_at, each.spreads[metric.name])
+        (place, each.spreads[metric.name])
         for each in members
-        if metric.name in each.spreads and (weight := _weight_of(each)) is not None
+        if metric.name in each.spreads and (place := swept.place_of(each)) is not None
     ]
-    bars = [
-        (0.0, 0.0) if s.low is None or s.high is None else (s.mean - s.low, s.high - s.mean)
-        for _, s in points
-    ]
+    points.sort(key=lambda point: point[0])
     axes.errorbar(
-        [weight for weight, _ in points],
-        [s.mean for _, s in points],
-        yerr=np.array(bars).T if bars else None,
+        [place for place, _ in points],
+        [spread.mean for _, spread in points],
+        yerr=_bars([spread for _, spread in points]),
         capsize=3,
         label=label,
-        **look,
+        **_joined(look, swept),
     )
 
 
-def _families(
-    configurations: Sequence[Configuration],
-) -> list[tuple[str, list[Configuration]]]:
-    """Sort configurations by all but α_f, each family with a label; data sets are never joined."""
+def _draw_against_each_other(
+    axes: Axes,
+    families: Families,
+    looks: Sequence[Look],
+    swept: SweptAxis,
+    metrics: Sequence[Metric],
+) -> None:
+    """Draw the first metric, upwards, against the second."""
+    upwards, along = metrics
+    for (label, members), look in zip(families, looks, strict=True):
+        points = [
+            each
+            for each in members
+            if {upwards.name, along.name} <= set(each.spreads) and swept.place_of(each) is not None
+        ]
+        ups, alongs = ([each.spreads[m.name] for each in points] for m in (upwards, along))
+        axes.errorbar(
+            [spread.mean for spread in alongs],
+            [spread.mean for spread in ups],
+            xerr=_bars(alongs),
+            yerr=_bars(ups),
+            capsize=2,
+            label=label,
+            **_joined(look, swept),
+        )
+        if len(families) == 1 and len(points) <= _MOST_NAMED:
+            for each, up, beside in zip(points, ups, alongs, strict=True):
+                axes.annotate(
+                    in_words(each.options[swept.option]),
+                    (beside.mean, up.mean),
+                    xytext=(4, 4),
+                    textcoords="offset points",
+                    fontsize=7,
+                    parse_math=False,
+                )
+    axes.set_xlabel(along.axis_label())
+
+
+def _bars(spreads: Sequence[Spread]) -> np.ndarray | None:
+    """Return how far intervals reach below and above means; nothing where there are none."""
+    reaches = [
+        (0.0, 0.0) if s.low is None or s.high is None else (s.mean - s.low, s.high - s.mean)
+        for s in spreads
+    ]
+    return np.maximum(reaches, 0.0).T if reaches else None  # seeds that agree: up to rounding
+
+
+def _joined(look: Look, swept: SweptAxis) -> Look:
+    """Choose a look whose line joins points only where there is an order to follow."""
+    joined = look.copy()
+    if swept.scale == "words":
+        joined["linestyle"] = "none"
+    return joined
+
+
+def _families(configurations: Sequence[Configuration], swept: SweptAxis) -> Families:
+    """Sort configurations by all but what was swept, each family with a label.
+
+    Data sets are never joined; what cannot be drawn is left out.
+    """
     families: dict[str, list[Configuration]] = {}
     for each in configurations:
-        key = json.dumps([each.data_set, list(each.others.values())])
-        families.setdefault(key, []).append(each)
+        if swept.place_of(each) is not None:
+            others = each.options_but(swept.option)
+            key = json.dumps([each.data_set, list(others.values())])
+            families.setdefault(key, []).append(each)
+    alike = {option for option in configurations[0].options if _is_shared(option, configurations)}
     labelled = []
     for members in families.values():
-        others = describe(members[0].others)
+        others = describe(members[0].options_but(swept.option, *alike))
         data_set = members[0].data_set
         labelled.append((f"{data_set}: {others}" if others else data_set, members))
     return labelled
 
 
-def _weight_of(configuration: Configuration) -> float | None:
-    """Return a configuration's α_f; None where a damaged config has none that can be drawn."""
-    weight, (least, most) = configuration.options[WEIGHT], _WEIGHTS
-    return float(weight) if is_number(weight) and (weight == 0 or least <= weight <= most) else None
+def _is_shared(option: str, configurations: Sequence[Configuration]) -> bool:
+    return len({each.options[option] for each in configurations}) == 1
