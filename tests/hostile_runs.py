@@ -24,6 +24,7 @@ FILES = {
     "metrics": "metrics.jsonl",
     "summary": "summary.json",
     "config": ".hydra/config.yaml",
+    "overrides": ".hydra/overrides.yaml",
     "lock": ".lock",
     "sample": "samples/iteration_0000004.png",
 }

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from html import unescape
@@ -49,6 +50,21 @@ def test_a_page_lists_what_training_looked_unhealthy(tmp_path):
     assert "Runs whose training looks unhealthy" in page
     assert "energy &lt;b&gt;grows&lt;/b&gt;<br>and weights" in raw
     assert "The training of 1 runs showed signs of bad health" in page
+
+
+def test_a_page_says_what_its_runs_have_in_common(tmp_path):
+    for number, weight in enumerate((1.0, 0.01)):
+        run = write_run(tmp_path / "runs" / str(number), weight)
+        words = ["data=digits", "model.name=<b>", f"forward_energy_weight={weight}"]
+        (run / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+        summary = summary_of(run) | {"git_commit": f"abc{number}"}
+        (run / "summary.json").write_text(json.dumps(summary))
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    command = re.findall(r"<p>Command: <code>(.*?)</code></p>", page)
+    assert command == ["bpc-train -m data=digits 'model.name=<b>' forward_energy_weight=…"]
+    assert "Commit: <code>abc0 (1 runs), abc1 (1 runs)</code>" in page
+    assert "<td><code>model.width</code></td><td>32</td>" in page
+    assert "<td><code>forward_energy_weight</code></td>" not in page
 
 
 def headings(page: str) -> list[str]:

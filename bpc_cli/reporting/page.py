@@ -11,6 +11,7 @@ from bpc_cli.evaluation.statistics import whole
 from bpc_cli.reporting.configurations import Comparison, Configuration, describe
 from bpc_cli.reporting.figures import ReportFigures
 from bpc_cli.reporting.reader import RunRecord
+from bpc_cli.reporting.settings import settings_box
 from bpc_cli.reporting.tables import metrics_table
 from bpc_cli.reporting.text import shortened
 
@@ -42,6 +43,7 @@ def make_page(comparison: Comparison, figures: ReportFigures, refresh: float | N
         f"<h1>bpc report</h1><p>{escape(_headline(comparison))}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in _notes(comparison)),
         *(f'<p class="note">{escape(problem)}</p>' for problem in figures.problems),
+        *settings_box(comparison),
         *_trade_off(figures),
         *_configurations(comparison),
         *_samples(comparison.configurations, figures.samples),

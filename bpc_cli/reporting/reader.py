@@ -26,7 +26,7 @@ from bpc_cli.options.schema import TrainConfig
 from bpc_cli.reporting.metrics_lines import is_number, last_test, read_metrics_lines
 from bpc_cli.reporting.plain_yaml import read_plain_yaml
 from bpc_cli.reporting.text import path_in_words, printable, shortened
-from bpc_cli.runs.directory import CONFIG, LOCK, METRICS, SUMMARY
+from bpc_cli.runs.directory import CONFIG, LOCK, METRICS, OVERRIDES, SUMMARY
 
 _MOST_BYTES = 2**20  # of a config or a summary
 _LARGEST_WHOLE_NUMBER = 2**64
@@ -34,6 +34,7 @@ _LONGEST_REASON = 500
 _LONGEST_WORD = 100
 _MOST_VERSIONS = 50
 _MOST_SIGNS = 50
+_MOST_OVERRIDES = 1000
 
 OptionValue = str | int | float | bool | None
 
@@ -53,6 +54,8 @@ class RunRecord:
         final: the last test point's lines, a line per seed.
         samples: sample grids, oldest first.
         versions: software and device.
+        overrides: what was given on its command line.
+        commit: the git commit that it was made with.
     """
 
     path: Path
@@ -65,6 +68,8 @@ class RunRecord:
     final: list[MetricsLine] = dataclasses.field(default_factory=list)
     samples: list[Path] = dataclasses.field(default_factory=list)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    overrides: list[str] = dataclasses.field(default_factory=list)
+    commit: str | None = None
 
     @property
     def name(self) -> str:
@@ -135,6 +140,8 @@ def _read(path: Path) -> RunRecord:
         final=last_test(lines, tuple(metric.name for metric in TEST_METRICS)),
         samples=_samples_of(path),
         versions=_versions_of(summary),
+        overrides=_overrides_of(path),
+        commit=_commit_of(summary),
     )
 
 
@@ -241,6 +248,23 @@ def _versions_of(summary: Mapping[str, Any] | None) -> dict[str, str]:
         _text(name, "versions", _LONGEST_WORD): _text(version, "versions", _LONGEST_WORD)
         for name, version in named.items()
     }
+
+
+def _commit_of(summary: Mapping[str, Any] | None) -> str | None:
+    commit = (summary or {}).get("git_commit")
+    return None if commit is None else _text(commit, "git_commit", _LONGEST_WORD)
+
+
+def _overrides_of(path: Path) -> list[str]:
+    if not os.path.lexists(path / OVERRIDES):
+        return []
+    try:
+        overrides = read_plain_yaml(_text_of(path, OVERRIDES))
+    except ValueError as error:
+        raise ValueError(f"{OVERRIDES}: {error}") from error
+    if not isinstance(overrides, list) or len(overrides) > _MOST_OVERRIDES:
+        raise ValueError(f"{OVERRIDES} is no list of options")
+    return [shortened(printable(str(override)), _LONGEST_REASON) for override in overrides]
 
 
 def _text_of(path: Path, name: str | Path) -> str:

@@ -33,6 +33,7 @@ METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 LOCK = ".lock"
 CONFIG = Path(".hydra") / "config.yaml"
+OVERRIDES = CONFIG.with_name("overrides.yaml")
 _LOG = "train.log"
 
 _MOST_SUMMARY_BYTES = 2**20
