@@ -5,7 +5,7 @@ VENV ?= .venv
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
+.PHONY: install docs help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
 .PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel lock
 
 install: $(READY) ## make the environment
@@ -76,6 +76,9 @@ table-depth: $(READY) ## the README's table: every algorithm at depths 2 to 8 (m
 		model.depth=2,3,4,6,8 model.width=128 n_epochs=2 inference.n_steps=null \
 		optim.activity_lr=0.3 $(ARGS)
 	$(VENV)/bin/python benchmarks/depths.py outputs/depths
+
+docs: $(READY) ## build the documentation in site/, strictly and without a network
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet $(ARGS)
 
 # Without what an earlier build left, or configs since removed would be packed.
 wheel: $(READY) ## build the wheel
