@@ -54,23 +54,23 @@ format: $(READY) ## format, and mend what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-table-seeds: $(READY) ## the README's table: five seeds at forward_energy_weight 1 and 1e-3 on MNIST
+table-seeds: $(READY) ## docs/results.md's table: five seeds at forward_energy_weight 1 and 1e-3 on MNIST
 	$(VENV)/bin/bpc-train -m data=mnist forward_energy_weight=1,1e-3 seed=0,1,2,3,4 \
 		hydra.sweep.dir=outputs/seeds $(ARGS)
 
-tradeoff: $(READY) ## the README's sweep on MNIST: nine weights by five seeds, and its report
+tradeoff: $(READY) ## docs/results.md's sweep on MNIST: nine weights by five seeds, and its report
 	$(VENV)/bin/bpc-train -m data=mnist hydra/launcher=vmap n_seeds=5 save_samples=true \
 		forward_energy_weight=1,3.16e-1,1e-1,3.16e-2,1e-2,3.16e-3,1e-3,3.16e-4,1e-4 \
 		hydra.sweep.dir=outputs/tradeoff $(ARGS)
 	$(VENV)/bin/bpc-report outputs/tradeoff
 
-table-algorithms: $(READY) ## the README's table: every algorithm at best_mnist's size (an hour)
+table-algorithms: $(READY) ## docs/results.md's table: every algorithm at best_mnist's size (an hour)
 	$(VENV)/bin/bpc-train -m data=mnist n_seeds=5 hydra.sweep.dir=outputs/comparison \
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		$(ARGS)
 	$(VENV)/bin/python benchmarks/comparison.py outputs/comparison
 
-table-depth: $(READY) ## the README's table: every algorithm at depths 2 to 8 (minutes)
+table-depth: $(READY) ## docs/results.md's table: every algorithm at depths 2 to 8 (minutes)
 	$(VENV)/bin/bpc-train -m data=mnist n_seeds=3 hydra.sweep.dir=outputs/depths \
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		model.depth=2,3,4,6,8 model.width=128 n_epochs=2 inference.n_steps=null \

@@ -1,4 +1,4 @@
-"""What `make docs` writes by itself: equations as MathML, options and experiments from their tables.
+"""What `make docs` makes: equations as MathML, and options, experiments and API from their tables.
 
 MkDocs calls these functions as it builds. Browsers draw MathML without scripts or fonts.
 """
@@ -14,8 +14,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from omegaconf import OmegaConf
 
-from bpc_cli import __all__ as public_names
 from bpc_cli import _HOMES as homes
+from bpc_cli import __all__ as public_names
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.declare import flatten_options, option_fields
 from bpc_cli.options.evaluation_schema import EvalConfig, register_schemas
@@ -37,9 +37,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Write each $$equation$$ as MathML, and each $symbol$ of a page without prompts."""
+    """Write each $$equation$$ as MathML, and each $symbol$ of the concepts."""
     markdown = re.sub(r"\$\$(.+?)\$\$", lambda found: math(found[1], "block"), markdown)
-    if "$ bpc-" in markdown:
+    if page.file.src_uri != "concepts.md":  # elsewhere dollars are prompts and variables
         return markdown
     return re.sub(r"\$([^$\n]+)\$", lambda found: math(found[1], "inline"), markdown)
 

@@ -22,6 +22,7 @@ from bpc_cli.options.evaluation_schema import register_schemas
 from bpc_cli.options.schema import TrainConfig
 
 # One program with what other files train, which is compiled once.
+PROJECT = Path(__file__).parents[1]
 QUICK = ("data=digits", "model.width=32", "n_train_iters=25", "test_every=10")
 
 
@@ -682,7 +683,7 @@ def test_checkpoints_of_every_format_can_be_read(command, tmp_path):
 
 @pytest.mark.slow
 def test_the_wheel_carries_every_config_and_runs_alone(tmp_path):
-    project = Path(__file__).parents[1]
+    project = PROJECT
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist")]
     subprocess.run([*build, str(project)], check=True, timeout=300, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
@@ -706,18 +707,21 @@ def test_the_wheel_carries_every_config_and_runs_alone(tmp_path):
     assert done.stdout.startswith(str(target))
 
 
-def test_the_readmes_python_example_runs(tmp_path):
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+@pytest.mark.parametrize("text", ["README.md", "docs/library.md"])
+def test_a_python_example_runs(text, tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / text).read_text(), re.DOTALL)
     subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=300)
 
 
-def test_the_readmes_commands_compose(command, tmp_path):
-    readme = (Path(__file__).parents[1] / "README.md").read_text().replace("\\\n", " ")
-    commands = re.findall(r"^\$ (bpc-train .*)$", readme, re.MULTILINE)
-    assert len(commands) >= 5
+@pytest.mark.parametrize("program", ["bpc-train", "bpc-eval"])
+def test_the_documented_commands_compose(program, command, tmp_path):
+    texts = [PROJECT / "README.md", *PROJECT.glob("docs/*.md")]
+    lines = "\n".join(text.read_text() for text in texts).replace("\\\n", " ")
+    commands = re.findall(rf"^\$ {program} (.*)$", lines, re.MULTILINE)
+    commands += re.findall(rf"`{program} ([^`]*=[^`]*)`", lines.replace("\n  ", " "))
+    assert len(commands) >= {"bpc-train": 15, "bpc-eval": 2}[program]
     for line in commands:
         words = shlex.split(line, comments=True)
         if "-m" not in words and "--help" not in words:
-            done = command(*words, "--cfg", "job")
+            done = command(program, *words, "--cfg", "job")
             assert done.returncode == 0, done.stderr

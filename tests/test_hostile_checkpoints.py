@@ -11,6 +11,7 @@ from hostile_checkpoints import CASES
 from try_hostile_checkpoints import TRAINING
 from try_hostile_checkpoints import __file__ as SCRIPT
 
+MOST_IN_A_PROCESS = 40  # compiled programs stay in it, and count as memory
 # Each of another kind, or once taken for something else; the others are proofs.
 CHOSEN = (
     *("metrics_bytes: negative", "seconds: nan", "config.model.width: huge"),
@@ -40,16 +41,19 @@ def results(made_once, small) -> dict[bool, dict]:
 
             def try_them(folder: Path) -> None:
                 folder.mkdir()
-                subprocess.run(
-                    [sys.executable, SCRIPT, str(small), "results.json", *names],
-                    cwd=folder,
-                    env=environment_in(folder),
-                    check=True,
-                    timeout=3600,
-                )
+                for first in range(0, len(names), MOST_IN_A_PROCESS):
+                    some = names[first : first + MOST_IN_A_PROCESS]
+                    subprocess.run(
+                        [sys.executable, SCRIPT, str(small), f"{first}.json", *some],
+                        cwd=folder,
+                        env=environment_in(folder),
+                        check=True,
+                        timeout=1200,
+                    )
 
-            folder = made_once(f"hostile-{is_chosen}", try_them)
-            self[is_chosen] = json.loads((folder / "results.json").read_text())
+            self[is_chosen] = {}
+            for file in made_once(f"hostile-{is_chosen}", try_them).glob("*.json"):
+                self[is_chosen] |= json.loads(file.read_text())
             return self[is_chosen]
 
     return Results()
