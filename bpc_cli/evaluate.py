@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bpc_cli import diagnostics
 from bpc_cli.cli.command_line import run_command
+from bpc_cli.cli.commands import Command
 from bpc_cli.cli.jobs import Job, one_by_one
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded, write_json
@@ -32,13 +33,24 @@ _METRICS = "metrics.json"
 def main() -> None:
     """Run the `bpc-eval` command."""
     run_command(
-        "bpc-eval",
-        "eval",
-        EvalConfig,
-        one_by_one(evaluate),
-        about="bpc-eval RUN: evaluate a trained network on its data set's test split.\n"
-        "Prints a table; writes metrics.json, confusion.png and samples.png under outputs/eval/.",
-        positional="checkpoint",
+        Command(
+            "bpc-eval",
+            "eval",
+            EvalConfig,
+            one_by_one(evaluate),
+            about="bpc-eval RUN [NAME=VALUE ...]: evaluate a trained network on its data set's "
+            "test split.\nPrints a table; writes metrics.json, confusion.png and samples.png under "
+            "outputs/eval/.",
+            examples=(
+                ("bpc-eval outputs/mine", "accuracy and generation error of a run's last state"),
+                ("bpc-eval outputs/mine which=best", "the same of its best checkpoint"),
+                (
+                    "bpc-eval outputs/mine diagnostics=[all]",
+                    "what its inference does, with figures",
+                ),
+            ),
+            positional="checkpoint",
+        )
     )
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 
 from bpc_cli.errors import UserError
 from bpc_cli.options.check import check_config, unknown_option
-from bpc_cli.options.declare import renamed_options
-from bpc_cli.options.evaluation_schema import register_schemas
+from bpc_cli.options.declare import option_fields, renamed_options
+from bpc_cli.options.evaluation_schema import EvalConfig, register_schemas
+from bpc_cli.options.names import SECTIONS
 from bpc_cli.options.schema import TrainConfig
 
 # One program with what other files train, which is compiled once.
@@ -297,6 +298,26 @@ def test_eval_reads_best_or_a_file(command, tmp_path, trained):
         assert done.returncode == 0, done.stderr
         metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
         assert metrics["iteration"] == best["iteration"]
+
+
+@pytest.mark.parametrize(
+    ("program", "schema"), [("bpc-train", TrainConfig), ("bpc-eval", EvalConfig)]
+)
+def test_help_lists_every_option_once_in_its_section(program, schema, command):
+    page = command(program, "--help").stdout
+    sections = {block.split("\n")[0]: block for block in page.split("\n\n")}
+    assert sections["Examples"].count(f"  {program} ") == 3
+    for path, field in option_fields(schema):
+        listed = [title for title, block in sections.items() if f"\n  {path} " in f"{block} "]
+        listed += [title for title, block in sections.items() if f"\n  {path}\n" in block]
+        section = field.metadata["section"] or path.partition(".")[0]
+        assert listed == [SECTIONS[section]], path
+
+
+def test_help_keeps_units_and_defaults(command):
+    words = " ".join(command("bpc-train", "--help").stdout.split())
+    assert "interval between lines of metrics.jsonl (iterations; default: 1)" in words
+    assert "optax optimiser of activities (default: sgd)" in words
 
 
 @pytest.mark.parametrize("program", ["bpc-train", "bpc-eval"])
