@@ -11,6 +11,7 @@ from bpc_cli import diagnostics
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.commands import Command
 from bpc_cli.cli.jobs import Job, one_by_one
+from bpc_cli.cli.sweeping import EVALUATION
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded, write_json
 from bpc_cli.options.check import check_saved_config
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from bpc_cli.evaluation.results import Evaluation, SeedResult
     from bpc_cli.options.schema import TrainConfig
     from bpc_cli.runs.checkpoints.checkpoint import Checkpoint
-
-_METRICS = "metrics.json"
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def evaluate(job: Job) -> None:
     from bpc_cli.runs.device import configure_jax
 
     config, directory = job.config, job.directory
-    if (directory / _METRICS).exists():
+    if (directory / EVALUATION).exists():
         raise UserError(f"{directory} already holds an evaluation: choose another hydra.run.dir")
     configure_jax(**dataclasses.asdict(config.compute))
     checkpoint, warning = open_checkpoint(expanded(config.checkpoint), config.which)
@@ -193,7 +192,7 @@ def save_evaluation(
     from bpc_cli.plots import save_confusion_matrix, save_sample_grid
 
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / _METRICS, evaluation.to_json())
+    write_json(directory / EVALUATION, evaluation.to_json())
     title = f"{dataset.name}, iteration {evaluation.iteration}"
     save_confusion_matrix(
         directory / "confusion.png", evaluation.confusion(), dataset.class_names, title

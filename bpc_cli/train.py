@@ -177,11 +177,15 @@ def open_run(work: Work) -> "Run | None":
         plan = work.plan
         warnings = [*check_start(start, plan), *list_advice(config)]
         if start.iteration == plan.schedule.n_iters and is_finished(directory):
-            print(f"{os.path.relpath(directory)} holds this run, finished: nothing to do")
+            print(
+                f"{job.prefix}{os.path.relpath(directory)} holds this run, finished: nothing to do"
+            )
             return None
         ensemble = work.build_ensemble()
         states = resume_states(start, ensemble.states, len(plan.seeds))
-        run = closing.enter_context(RunDirectory(directory, start.metrics, start.metrics_bytes))
+        run = closing.enter_context(
+            RunDirectory(directory, start.metrics, start.metrics_bytes, job.prefix)
+        )
         save_composed_config(job)
         for line in start.notices:
             run.report(line)

@@ -216,8 +216,9 @@ def test_a_sweep_runs_every_point_and_lists_what_failed(command, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "bpc-train: log_every must be at least 1, not 0",
-        "bpc-train: 1 of 3 jobs failed: sweep/1: log_every must be at least 1, not 0",
+        "bpc-train: [log_every=0] log_every must be at least 1, not 0",
+        "bpc-train: sweep/1: log_every must be at least 1, not 0",
+        "bpc-train: 1 of 3 jobs failed",
     ]
     for job in ("0", "2"):
         summary = json.loads((tmp_path / "sweep" / job / "summary.json").read_text())
@@ -672,10 +673,14 @@ def test_a_diverging_job_ends_a_sweep_only_if_asked(on_divergence, command, tmp_
     )
     assert done.returncode == 1
     assert "training diverged: at iteration " in done.stderr
-    assert re.fullmatch(
-        r"bpc-train: 1( of 2 jobs| job\(s\)) failed: sweep/0: training diverged.*",
-        done.stderr.splitlines()[-1],
+    *_, reason, verdict = done.stderr.splitlines()
+    assert reason.startswith("bpc-train: sweep/0: training diverged")
+    ended = on_divergence == "stop"
+    assert (
+        verdict
+        == f"bpc-train: 1 {'failed, which ended the sweep' if ended else 'of 2 jobs failed'}"
     )
+    assert re.search(f"^  1  .* {'not run' if ended else 'finished'}$", done.stdout, re.MULTILINE)
     assert json.loads((tmp_path / "sweep/0/summary.json").read_text())["status"] == "diverged"
     goes_on = on_divergence == "continue_sweep"
     assert (tmp_path / "sweep" / "1" / "summary.json").exists() == goes_on

@@ -60,7 +60,8 @@ def run_command(command: Command) -> None:
             config_name=command.config_name,
         )(task)()
     except (JobsFailed, EndOfSweep) as error:
-        fail(command.name, str(error))
+        for line in error.lines:
+            fail(command.name, line)
         sys.exit(1)
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         if debugging or (task and task.in_job):  # a mistake of ours, to be seen whole
