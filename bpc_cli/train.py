@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.commands import Command
-from bpc_cli.cli.jobs import Failure, Job, save_composed_config
+from bpc_cli.cli.jobs import Failure, Job, one_by_one, save_composed_config
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded
 from bpc_cli.options.combinations import list_advice
@@ -41,6 +41,7 @@ def main() -> None:
                 ("bpc-train experiment=best_mnist", "99 % on MNIST, and class means generated"),
                 ("bpc-train -m forward_energy_weight=1,0.1,0.01 n_seeds=3", "a sweep of three"),
             ),
+            dry_run=one_by_one(describe_run),
         )
     )
 
@@ -81,6 +82,32 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
         for number, run in runs.items():
             failures[number] = run.failure
     return failures
+
+
+def describe_run(job: Job) -> None:
+    """Print what a job would do, and leave nothing.
+
+    Raises:
+        UserError: if it cannot be run, or its data set has to be prepared first.
+    """
+    from bpc_cli.cli.build import build_plan, list_changes
+    from bpc_cli.data.datasets import load_prepared, shortened
+
+    config, data = job.config, job.config.data
+    set_up(dataclasses.replace(config.compute, compilation_cache=False))
+    from bpc_cli.cli.dry_run import describe
+    from bpc_cli.cli.limits import reject_what_exceeds_memory
+    from bpc_cli.runs.resume import find_start
+
+    dataset = load_prepared(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
+    plan = build_plan(config, shortened(dataset, data.n_train, data.n_validation))
+    other = None if config.resume is None else expanded(config.resume)
+    start = find_start(job.directory, other, list_changes(config))
+    warnings = [*check_start(start, plan), *list_advice(config)]
+    reject_what_exceeds_memory(config, plan, 1)
+    print(describe(config, plan, job.directory, start.iteration))
+    for line in (*start.notices, *(f"WARNING: {line}" for line in warnings)):
+        print(line)
 
 
 def set_up(compute: ComputeConfig) -> None:

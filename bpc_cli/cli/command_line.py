@@ -32,6 +32,7 @@ _FLAGS = {
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
+_DRY_RUN = "--dry-run"
 _FLAGS_ALONE = ("-m", "--multirun", "-r", "--run", "--resolve")  # no value follows these
 
 
@@ -44,6 +45,9 @@ def run_command(command: Command) -> None:
     if "--version" in sys.argv[1:]:
         print(f"{command.name} {importlib.metadata.version('bpc-cli')}")
         return
+    is_dry = command.dry_run is not None and _DRY_RUN in sys.argv[1:]
+    if is_dry:
+        sys.argv[1:] = [word for word in sys.argv[1:] if word != _DRY_RUN]
     _prepare_flags(command.name)
     _name_word(command.name, command.positional)
     _take_former_names(command.name, command.schema)
@@ -53,7 +57,9 @@ def run_command(command: Command) -> None:
     _register_plugins()
     task = None
     try:
-        task = Task(command.name, command.schema, command.run, debugging=debugging)
+        work = command.dry_run if is_dry and command.dry_run else command.run
+        task = Task(command.name, command.schema, work, debugging=debugging)
+        task.is_dry = is_dry
         hydra.main(
             version_base="1.3",
             config_path="pkg://bpc_cli.configs",

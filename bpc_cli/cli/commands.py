@@ -18,6 +18,7 @@ class Command(NamedTuple):
         about: what `--help` says first.
         examples: command lines, and what each does.
         positional: the option that a word without a name is the value of.
+        dry_run: describes what `run` would do, and does nothing; None where `--dry-run` is unknown.
     """
 
     name: str
@@ -27,3 +28,4 @@ class Command(NamedTuple):
     about: str
     examples: tuple[tuple[str, str], ...]
     positional: str | None = None
+    dry_run: Callable[[Sequence[Job]], list[Failure]] | None = None

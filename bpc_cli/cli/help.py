@@ -54,6 +54,8 @@ def explain(command: Command) -> str:
     for name, text in _SWEEP:
         page.entry(name, text)
     page.heading("Flags")
+    if command.dry_run is not None:
+        page.entry("--dry-run", "print what would be run, with its costs, and do nothing")
     for name, text in _FLAGS:
         page.entry(name, text.format(command=command.name))
     return "\n".join(page.lines)

@@ -85,6 +85,7 @@ class Task:
     Attributes:
         command: the command's name.
         schema: the dataclass that a composed config must fit.
+        is_dry: whether jobs are described, and not run.
         sweep: the sweep whose jobs this process or its children run.
         failures: why jobs of this process failed, a line each.
         in_job: whether an exception comes from a job of this process.
@@ -107,6 +108,7 @@ class Task:
         self.how_to_resume: list[str] = []
         self.command = command
         self.schema = schema
+        self.is_dry = False
         self.sweep: Sweep | None = None
         self._run = run
         self._debugging = debugging

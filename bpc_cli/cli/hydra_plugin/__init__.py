@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
@@ -27,7 +28,8 @@ from bpc_cli.cli.cluster import launchers
 from bpc_cli.cli.composing import Composer, announced
 from bpc_cli.cli.jobs import EndOfSweep, Job, JobsFailed
 from bpc_cli.cli.sweeping import Sweep
-from bpc_cli.errors import one_line
+from bpc_cli.errors import UserError, one_line
+from bpc_cli.options.check import check_config
 from bpc_cli.runs.signals import Stopped
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,8 @@ class Sweeper(BasicSweeper):
             Stopped: if a signal has ended the processes that jobs ran in.
         """
         assert self.config is not None
+        if self._task.is_dry:
+            return self._describe(arguments)
         again = f"hydra.sweep.dir={os.path.relpath(self.config.hydra.sweep.dir)}"
         in_processes = self._launcher_name == "joblib"
         try:
@@ -100,6 +104,31 @@ class Sweeper(BasicSweeper):
                 raise JobsFailed(f"{verdict}: {'; '.join(reasons)}")
             raise JobsFailed(verdict, reasons)
         return returns
+
+    def _describe(self, arguments: Sequence[str]) -> None:
+        """List the jobs, and what is wrong with any; write nothing.
+
+        Raises:
+            JobsFailed: if something is.
+        """
+        assert self.config is not None and self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        parsed = OverridesParser.create(loader).parse_overrides([*self._parse_config(), *arguments])
+        self.overrides = [[job for batch in self.split_arguments(parsed, None) for job in batch]]
+        (jobs,) = self.overrides
+        self.validate_batch_is_legal(jobs)
+        self._print_table()
+        composer, reasons = Composer(loader, self.config), []
+        for number, job in enumerate(jobs):
+            config = composer.compose(job)
+            with open_dict(config):
+                del config["hydra"]
+            try:
+                check_config(config, self._task.schema)
+            except UserError as error:
+                reasons.append(f"job {number}: {one_line(error)}")
+        if reasons:
+            raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs cannot be run", reasons)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Check that all jobs can be composed, before the first of them runs.
