@@ -78,7 +78,7 @@ def _run(command: str, module: str) -> NoReturn:
     sys.exit(code)
 
 
-_PRINTS_ALONE = ("-h", "--help", "--version", "-c", "--cfg", "--info", "--hydra-help")
+_PRINTS_ALONE = ("-h", "--help", "--version", "-c", "--cfg", "--info", "--hydra-help", "--dry-run")
 
 
 def _comes_of_interrupt(error: BaseException | None) -> bool:

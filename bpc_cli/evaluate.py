@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from bpc_cli import diagnostics
 from bpc_cli.cli.command_line import run_command
+from bpc_cli.cli.commands import Command
 from bpc_cli.cli.jobs import Job, one_by_one
+from bpc_cli.cli.sweeping import EVALUATION
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded, write_json
 from bpc_cli.options.check import check_saved_config
@@ -26,19 +28,28 @@ if TYPE_CHECKING:
     from bpc_cli.options.schema import TrainConfig
     from bpc_cli.runs.checkpoints.checkpoint import Checkpoint
 
-_METRICS = "metrics.json"
-
 
 def main() -> None:
     """Run the `bpc-eval` command."""
     run_command(
-        "bpc-eval",
-        "eval",
-        EvalConfig,
-        one_by_one(evaluate),
-        about="bpc-eval RUN: evaluate a trained network on its data set's test split.\n"
-        "Prints a table; writes metrics.json, confusion.png and samples.png under outputs/eval/.",
-        positional="checkpoint",
+        Command(
+            "bpc-eval",
+            "eval",
+            EvalConfig,
+            one_by_one(evaluate),
+            about="bpc-eval RUN [NAME=VALUE ...]: evaluate a trained network on its data set's "
+            "test split.\nPrints a table; writes metrics.json, confusion.png and samples.png under "
+            "outputs/eval/.",
+            examples=(
+                ("bpc-eval outputs/mine", "accuracy and generation error of a run's last state"),
+                ("bpc-eval outputs/mine which=best", "the same of its best checkpoint"),
+                (
+                    "bpc-eval outputs/mine diagnostics=[all]",
+                    "what its inference does, with figures",
+                ),
+            ),
+            positional="checkpoint",
+        )
     )
 
 
@@ -55,7 +66,7 @@ def evaluate(job: Job) -> None:
     from bpc_cli.runs.device import configure_jax
 
     config, directory = job.config, job.directory
-    if (directory / _METRICS).exists():
+    if (directory / EVALUATION).exists():
         raise UserError(f"{directory} already holds an evaluation: choose another hydra.run.dir")
     configure_jax(**dataclasses.asdict(config.compute))
     checkpoint, warning = open_checkpoint(expanded(config.checkpoint), config.which)
@@ -181,7 +192,7 @@ def save_evaluation(
     from bpc_cli.plots import save_confusion_matrix, save_sample_grid
 
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / _METRICS, evaluation.to_json())
+    write_json(directory / EVALUATION, evaluation.to_json())
     title = f"{dataset.name}, iteration {evaluation.iteration}"
     save_confusion_matrix(
         directory / "confusion.png", evaluation.confusion(), dataset.class_names, title

@@ -1,11 +1,12 @@
 """What a command's process has to do with those around it: standard streams, and Ctrl-C."""
 
 import codecs
+import contextlib
 import io
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
@@ -66,6 +67,14 @@ def interruptible(work: Callable[[], T]) -> T:
     return returned[0]
 
 
+@contextlib.contextmanager
+def prefixed_output(prefix: str) -> Iterator[None]:
+    """Begin every line that is printed in a `with` block with a prefix."""
+    stream = _Prefixing(sys.stdout, prefix) if prefix else sys.stdout
+    with contextlib.redirect_stdout(stream):
+        yield
+
+
 def has_work_left() -> bool:
     """Tell whether work that was interrupted is still going on in its thread."""
     return any(thread.name == _WORKER for thread in threading.enumerate())
@@ -74,6 +83,24 @@ def has_work_left() -> bool:
 def has_lost_output() -> bool:
     """Tell whether standard output could not take what was printed, but for a reader that left."""
     return _Outlet.lost
+
+
+class _Prefixing(io.TextIOBase):
+    """Hands lines on to a stream, each with a prefix."""
+
+    def __init__(self, stream: TextIO, prefix: str):
+        self._stream = stream
+        self._prefix = prefix
+        self._begins = True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            self._stream.write(f"{self._prefix}{line}" if self._begins else line)
+            self._begins = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 class _Outlet(io.FileIO):

@@ -17,8 +17,9 @@ from PIL import Image
 
 from bpc_cli.errors import UserError
 from bpc_cli.options.check import check_config, unknown_option
-from bpc_cli.options.declare import renamed_options
-from bpc_cli.options.evaluation_schema import register_schemas
+from bpc_cli.options.declare import option_fields, renamed_options
+from bpc_cli.options.evaluation_schema import EvalConfig, register_schemas
+from bpc_cli.options.names import SECTIONS
 from bpc_cli.options.schema import TrainConfig
 
 # One program with what other files train, which is compiled once.
@@ -216,8 +217,9 @@ def test_a_sweep_runs_every_point_and_lists_what_failed(command, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "bpc-train: log_every must be at least 1, not 0",
-        "bpc-train: 1 of 3 jobs failed: sweep/1: log_every must be at least 1, not 0",
+        "bpc-train: [log_every=0] log_every must be at least 1, not 0",
+        "bpc-train: sweep/1: log_every must be at least 1, not 0",
+        "bpc-train: 1 of 3 jobs failed",
     ]
     for job in ("0", "2"):
         summary = json.loads((tmp_path / "sweep" / job / "summary.json").read_text())
@@ -298,6 +300,26 @@ def test_eval_reads_best_or_a_file(command, tmp_path, trained):
         assert done.returncode == 0, done.stderr
         metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
         assert metrics["iteration"] == best["iteration"]
+
+
+@pytest.mark.parametrize(
+    ("program", "schema"), [("bpc-train", TrainConfig), ("bpc-eval", EvalConfig)]
+)
+def test_help_lists_every_option_once_in_its_section(program, schema, command):
+    page = command(program, "--help").stdout
+    sections = {block.split("\n")[0]: block for block in page.split("\n\n")}
+    assert sections["Examples"].count(f"  {program} ") == 3
+    for path, field in option_fields(schema):
+        listed = [title for title, block in sections.items() if f"\n  {path} " in f"{block} "]
+        listed += [title for title, block in sections.items() if f"\n  {path}\n" in block]
+        section = field.metadata["section"] or path.partition(".")[0]
+        assert listed == [SECTIONS[section]], path
+
+
+def test_help_keeps_units_and_defaults(command):
+    words = " ".join(command("bpc-train", "--help").stdout.split())
+    assert "interval between lines of metrics.jsonl (iterations; default: 1)" in words
+    assert "optax optimiser of activities (default: sgd)" in words
 
 
 @pytest.mark.parametrize("program", ["bpc-train", "bpc-eval"])
@@ -657,10 +679,14 @@ def test_a_diverging_job_ends_a_sweep_only_if_asked(on_divergence, command, tmp_
     )
     assert done.returncode == 1
     assert "training diverged: at iteration " in done.stderr
-    assert re.fullmatch(
-        r"bpc-train: 1( of 2 jobs| job\(s\)) failed: sweep/0: training diverged.*",
-        done.stderr.splitlines()[-1],
+    *_, reason, verdict = done.stderr.splitlines()
+    assert reason.startswith("bpc-train: sweep/0: training diverged")
+    ended = on_divergence == "stop"
+    assert (
+        verdict
+        == f"bpc-train: 1 {'failed, which ended the sweep' if ended else 'of 2 jobs failed'}"
     )
+    assert re.search(f"^  1  .* {'not run' if ended else 'finished'}$", done.stdout, re.MULTILINE)
     assert json.loads((tmp_path / "sweep/0/summary.json").read_text())["status"] == "diverged"
     goes_on = on_divergence == "continue_sweep"
     assert (tmp_path / "sweep" / "1" / "summary.json").exists() == goes_on

@@ -282,9 +282,11 @@ def test_numbers_beyond_what_can_be_evaluated_are_refused(option, command, train
 
 @pytest.mark.parametrize("program", ["bpc-train", "bpc-eval"])
 def test_names_and_explanations_in_help_are_apart(program, command):
-    lines = command(program, "--help").stdout.splitlines()
-    assert max(map(len, lines)) <= 100
-    named = [line for line in lines[: lines.index("Hydra's own flags:")] if line[2:3].islower()]
-    entries = [line for line in named if line.startswith("  ")]
-    assert len(entries) > 15
-    assert all(re.match(r"  [\w.]+(  +\S|$)", entry) for entry in entries)
+    for columns in (80, 60, 200):  # 80 where there is no terminal
+        more = {} if columns == 80 else {"COLUMNS": str(columns)}
+        lines = command(program, "--help", **more).stdout.splitlines()
+        assert min(columns, 100) - 10 < max(map(len, lines)) <= min(columns, 100)
+        named = lines[lines.index("Data") : lines.index("Sweep")]
+        entries = [line for line in named if line.startswith("  ") and line[2] != " "]
+        assert len(entries) > 15
+        assert all(re.match(r"  [\w.]+(=[A-Z]+)?(  +\S|$)", entry) for entry in entries)

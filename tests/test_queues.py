@@ -258,6 +258,7 @@ def test_the_same_command_waits_for_jobs_that_go_on(started_jobs, command, tmp_p
     assert other.returncode == 1
     assert f"process {each} is at work with other options on s/0: 'kill {each}', or" in other.stderr
     again = started_jobs(*arguments)
+    assert again.stdout.readline() == "1 job in s\n"
     assert again.stdout.readline() == f"Waiting for 1 job of an earlier command: process {each}\n"
     os.kill(int(each), signal.SIGTERM)
     _, err = again.communicate(timeout=60)

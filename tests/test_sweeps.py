@@ -1,6 +1,7 @@
 """Many runs in one command: seeds together, sweeps, and the launchers that run them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import psutil
 import pytest
 from run_files import assert_same_run, lines_of, summary_of
 
+from bpc_cli.cli.sweeping import Sweep, swept_values
+from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.checkpoints.checkpoint import read_checkpoint
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
@@ -134,7 +137,10 @@ def test_a_sweep_given_again_runs_what_is_missing(command, tmp_path):
     )
     first = command(*arguments)
     assert first.returncode == 1
-    assert "1 of 3 jobs failed: sweep/1: training diverged" in first.stderr
+    *_, reason, verdict = first.stderr.splitlines()
+    assert reason.startswith("bpc-train: sweep/1: training diverged")
+    assert verdict == "bpc-train: 1 of 3 jobs failed"
+    assert first.stdout.splitlines()[0] == "3 jobs in sweep: param_lr=0.001,1e+30,0.01"
     statuses = [summary_of(tmp_path / "sweep" / str(job))["status"] for job in range(3)]
     assert statuses == ["finished", "diverged", "finished"]
     assert "diverged" in summary_of(tmp_path / "sweep" / "1")["reason"]
@@ -143,10 +149,86 @@ def test_a_sweep_given_again_runs_what_is_missing(command, tmp_path):
     (tmp_path / "sweep" / "2").rename(tmp_path / "moved")
     again = command(*arguments)
     assert again.returncode == 1
-    assert "sweep/0 holds this run, finished: nothing to do" in again.stdout
+    assert "[param_lr=0.001] sweep/0 holds this run, finished: nothing to do" in again.stdout
+    assert again.stdout.splitlines()[0].endswith("param_lr=0.001,1e+30,0.01; 1 finished already")
     assert "sweep/1: training diverged" in again.stderr
     assert (tmp_path / "sweep" / "0" / "metrics.jsonl").read_bytes() == finished
     assert lines_of(tmp_path / "sweep" / "2") == lines_of(tmp_path / "moved")
+
+
+@pytest.mark.parametrize("launcher", ["basic", "vmap"])
+def test_every_line_of_a_job_says_what_is_swept_and_a_table_ends_the_sweep(
+    launcher, command, tmp_path
+):
+    done = command(
+        *("bpc-train", "-m", *SMALL, "forward_energy_weight=1,1e-3", "model.use_bias=false"),
+        *("seed=0,3", f"hydra/launcher={launcher}", "hydra.sweep.dir=s"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *lines = done.stdout.splitlines()
+    assert first == "4 jobs in s: α_f=1,0.001 × seed=0,3"
+    table = lines[-6:]
+    of_jobs = [line for line in lines[:-6] if not line.startswith(("Launching", *"123"))]
+    for job, prefix in enumerate(
+        f"[α_f={weight} seed={seed}] " for weight in ("1", "0.001") for seed in (0, 3)
+    ):
+        run = tmp_path / "s" / str(job)
+        own = [line.removeprefix(prefix) for line in of_jobs if line.startswith(prefix)]
+        logged = [line.split(" ", 2)[2] for line in (run / "train.log").read_text().splitlines()]
+        assert own == logged  # which has no prefix, nor has a single run's console
+        assert own[0].startswith("Iter 10, gen loss=")
+        final = summary_of(run)["final"]
+        assert table[2 + job].split()[:5] == [
+            *(str(job), prefix[1:-2].split()[0][4:], prefix[-3]),
+            *(f"{final['test_accuracy']:.2f}", f"{final['generation_error']:.4f}"),
+        ]
+        assert table[2 + job].endswith("  finished")
+    assert len(of_jobs) == 4 * 3
+    assert table[1].split() == [
+        "job",
+        "α_f",
+        "seed",
+        *("accuracy", "%", "error", "seconds", "status"),
+    ]
+    assert max(map(len, table)) <= 80
+    if launcher == "basic":
+        assert [line.partition(",")[0] for line in lines if "about" in line] == [
+            f"{n} of 4 jobs done" for n in (1, 2, 3)
+        ]
+
+
+def test_swept_options_have_short_names_where_no_other_has_them():
+    jobs = [
+        ["data=digits", "data.name=a", "optim.param_lr=1", "model.act_fn=relu", "seed=0"],
+        ["data=digits", "data.name=b", "optim.param_lr=2", "model.act_fn=tanh", "seed=0"],
+    ]
+    assert swept_values(jobs, TrainConfig) == {
+        "data.name": ["a", "b"],  # not algorithm.name
+        "param_lr": ["1", "2"],
+        "act_fn": ["relu", "tanh"],
+    }
+
+
+def test_a_table_of_many_swept_options_is_cut_off_to_fit(tmp_path):
+    options = ["model.width", "inference.forward_layer_weights", "data.dir", "optim.param", "seed"]
+    jobs = [[f"{option}={letter * 30}" for option in options] for letter in "ab"]
+    sweep = Sweep(tmp_path, jobs, [tmp_path / "0", tmp_path / "1"], TrainConfig)
+    lines = sweep.table().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line.endswith("not run") for line in lines[2:])
+    assert len(sweep.prefix(0)) <= 63
+
+
+def test_evaluations_of_a_sweep_are_told_apart(three_seeds, command):
+    done = command(
+        *("bpc-eval", "-m", f"checkpoint={three_seeds}", "which=best,last", "data=digits"),
+        *("inference.n_steps=0", "hydra.sweep.dir=e"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    _, *lines = done.stdout.splitlines()
+    of_jobs = [line for line in lines[:-4] if not line.startswith("1 of 2 jobs done")]
+    assert {line.partition("] ")[0] for line in of_jobs} == {"[which=best", "[which=last"}
+    assert [line.split()[::5] for line in lines[-2:]] == [["0", "finished"], ["1", "finished"]]
 
 
 def test_a_killed_sweep_is_finished_by_giving_it_again(started, command, tmp_path):
@@ -216,10 +298,12 @@ def test_joblib_runs_jobs_in_processes_and_tells_of_all(own_process, tmp_path):
         *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"),
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "bpc-train: 2 of 4 jobs failed: sweep/1: log_every must be at least 1, not 0; "
-        "sweep/3: log_every must be at least 1, not -1"
-    )
+    assert done.stderr.splitlines()[-3:] == [
+        "bpc-train: sweep/1: log_every must be at least 1, not 0",
+        "bpc-train: sweep/3: log_every must be at least 1, not -1",
+        "bpc-train: 2 of 4 jobs failed",
+    ]
+    assert re.search(r"^\[log_every=5\] Iter 20, gen loss=", done.stdout, re.MULTILINE)
     for job, status in enumerate(["finished", "failed", "finished", "failed"]):
         assert summary_of(tmp_path / "sweep" / str(job))["status"] == status
 

@@ -3,30 +3,28 @@
 import gc
 import importlib
 import importlib.metadata
-import importlib.resources
 import itertools
 import os
 import re
 import signal
 import sys
-import textwrap
-from collections.abc import Callable, Sequence
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bpc_cli.cli.jobs import EndOfSweep, Failure, Job, JobsFailed, Task, fail
+from bpc_cli.cli.commands import Command
+from bpc_cli.cli.help import choices_of, explain
+from bpc_cli.cli.jobs import EndOfSweep, JobsFailed, Task, fail
 from bpc_cli.errors import one_line
 from bpc_cli.options.check import (
     explain_omegaconf_error,
     unknown_choice,
     unknown_option,
 )
-from bpc_cli.options.declare import option_fields, renamed_options
+from bpc_cli.options.declare import renamed_options
 from bpc_cli.options.evaluation_schema import register_schemas
 from bpc_cli.options.names import GROUPS, LAUNCHERS
 
@@ -34,61 +32,51 @@ _FLAGS = {
     *("--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun"),
     *("--hydra-help", "--info", "--package", "--resolve", "--run", "--shell-completion"),
 }
+_DRY_RUN = "--dry-run"
 _FLAGS_ALONE = ("-m", "--multirun", "-r", "--run", "--resolve")  # no value follows these
 
-_WIDTH, _COLUMN = 100, 36  # of what `--help` prints: its width, and where explanations begin
 
-
-def run_command(
-    command: str,
-    config_name: str,
-    schema: type,
-    run: Callable[[Sequence[Job]], list[Failure]],
-    about: str,
-    positional: str | None = None,
-) -> None:
-    """Run one job per composed config, and exit with 1 if the command line or any job is wrong.
-
-    Args:
-        command: the command's name, which starts its error lines.
-        config_name: the primary config in `configs/`.
-        schema: the dataclass that a composed config must fit.
-        run: does the work of jobs that are alike in all but numbers, often of a single one, and
-            returns for each what it failed by.
-        about: what `--help` says first.
-        positional: the option that a word without a name is the value of.
-    """
+def run_command(command: Command) -> None:
+    """Run one job per composed config, and exit with 1 if the command line or any job is wrong."""
     if {"--help", "-h"} & set(sys.argv[1:]):
         register_schemas()
-        print(_help(command, config_name, schema, about))
+        print(explain(command))
         return
     if "--version" in sys.argv[1:]:
-        print(f"{command} {importlib.metadata.version('bpc-cli')}")
+        print(f"{command.name} {importlib.metadata.version('bpc-cli')}")
         return
-    _prepare_flags(command)
-    _name_word(command, positional)
-    _take_former_names(command, schema)
+    is_dry = command.dry_run is not None and _DRY_RUN in sys.argv[1:]
+    if is_dry:
+        sys.argv[1:] = [word for word in sys.argv[1:] if word != _DRY_RUN]
+    _prepare_flags(command.name)
+    _name_word(command.name, command.positional)
+    _take_former_names(command.name, command.schema)
     debugging = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     register_schemas()
     _register_plugins()
     task = None
     try:
-        task = Task(command, schema, run, debugging=debugging)
+        work = command.dry_run if is_dry and command.dry_run else command.run
+        task = Task(command.name, command.schema, work, debugging=debugging)
+        task.is_dry = is_dry
         hydra.main(
-            version_base="1.3", config_path="pkg://bpc_cli.configs", config_name=config_name
+            version_base="1.3",
+            config_path="pkg://bpc_cli.configs",
+            config_name=command.config_name,
         )(task)()
     except (JobsFailed, EndOfSweep) as error:
-        fail(command, str(error))
+        for line in error.lines:
+            fail(command.name, line)
         sys.exit(1)
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         if debugging or (task and task.in_job):  # a mistake of ours, to be seen whole
             raise
-        fail(command, _explain(error, schema))
+        fail(command.name, _explain(error, command.schema))
         sys.exit(1)
     except KeyboardInterrupt as error:
         fail(
-            command,
+            command.name,
             "; ".join(dict.fromkeys(["interrupted", *(task.how_to_resume if task else [])])),
         )
         sys.exit(128 + getattr(error, "number", signal.SIGINT))
@@ -170,7 +158,9 @@ def _explain(error: BaseException, schema: type) -> str:
         return unknown_option(key, schema)
     if match := re.match(r"(?s)In .*Could not find '([^']+)/([^']+)'.*?Available options", text):
         group, name = match.groups()
-        return unknown_choice(group, name, _choices(group)) if group in GROUPS else one_line(error)
+        return (
+            unknown_choice(group, name, choices_of(group)) if group in GROUPS else one_line(error)
+        )
     if match := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"'+{match[1]}' is already an option: write it without '+'"
     if isinstance(error, OmegaConfBaseException):
@@ -178,50 +168,3 @@ def _explain(error: BaseException, schema: type) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):
         return explain_omegaconf_error(error.__cause__, schema)
     return one_line(error)
-
-
-def _choices(group: str) -> list[str]:
-    """List a config group's names."""
-    folder = importlib.resources.files("bpc_cli.configs").joinpath(group)
-    files = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    stored = ConfigStore.instance().repo.get(group, {})  # groups whose names a table gives
-    return sorted(
-        name.removesuffix(".yaml") for name in {*files, *stored} if name.endswith(".yaml")
-    )
-
-
-def _help(command: str, config_name: str, schema: type, about: str) -> str:
-    """Explain every option with its unit and default."""
-    with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
-        composed = hydra.compose(config_name, return_hydra_config=True)
-    lines = [about, "", "Options (NAME=VALUE):"]
-    for path, field in option_fields(schema):
-        missing = OmegaConf.is_missing(composed, path)
-        value = None if missing else OmegaConf.select(composed, path)
-        default = "required" if missing else "null" if value is None else str(value)
-        unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
-        lines += _entry(path, f"{field.metadata['help']}{unit} (default: {default})")
-        if field.metadata["choices"]:
-            lines += _entry("", f"one of: {', '.join(field.metadata['choices'])}")
-    lines += ["", "Groups (GROUP=NAME sets several options at once):"]
-    for group in GROUPS:
-        if group in composed.hydra.runtime.choices:
-            lines += _entry(group, ", ".join(_choices(group)))
-    lines += [
-        "",
-        "Hydra's own flags:",
-        f"  {command} --cfg job               show the composed config and stop",
-        f"  {command} -m NAME=A,B,C           run once per value, or per combination of values",
-        *_entry("  hydra/launcher=NAME", "of -m, who runs them: " + ", ".join(LAUNCHERS)),
-        f"  {command} --hydra-help            everything else, such as tab completion",
-    ]
-    return "\n".join(lines)
-
-
-def _entry(name: str, text: str) -> list[str]:
-    """Explain a name in the second column, below the name where that is too long for the first."""
-    lines = textwrap.wrap(text, _WIDTH - _COLUMN)
-    indented = textwrap.indent("\n".join(lines), " " * _COLUMN).splitlines()
-    if len(name) + 3 > _COLUMN:
-        return [f"  {name}", *indented]
-    return [f"  {name}".ljust(_COLUMN) + lines[0], *indented[1:]]

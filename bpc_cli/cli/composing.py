@@ -5,12 +5,13 @@ import functools
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
@@ -51,14 +52,32 @@ class Composer:
         Raises:
             HydraException, OmegaConfBaseException: if it cannot be composed.
         """
-        config = copy.deepcopy(self._with_values(job))
+        config = copy.deepcopy(self._described(job))
+        OmegaConf.copy_cache(from_config=self._sweep, to_config=config)
+        return config
+
+    def directory(self, job: Words, number: int) -> Path:
+        """Tell where a job's output goes.
+
+        Raises:
+            HydraException, OmegaConfBaseException: if it cannot be composed.
+        """
+        config = self._described(job)
+        OmegaConf.copy_cache(from_config=self._sweep, to_config=config)
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        return Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+
+    def _described(self, job: Words) -> DictConfig:
+        """Compose a job, and let Hydra's part of its config say what its options are."""
+        config = self._with_values(job)
         own = [each for each in map(self._parse, job) if not each.is_hydra_override()]
         described = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(
             own, described.exclude_keys, described.item_sep, described.kv_sep
         )
         config.hydra.overrides.task = [each.input_line for each in own]
-        OmegaConf.copy_cache(from_config=self._sweep, to_config=config)
         return config
 
     def _with_values(self, job: Words) -> DictConfig:

@@ -15,10 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from bpc_cli.cli.sweeping import Sweep
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import write_json
 from bpc_cli.options.check import check_config, program_options
-from bpc_cli.process import interruptible, prepare_streams
+from bpc_cli.process import interruptible, prefixed_output, prepare_streams
 from bpc_cli.runs.directory import SUMMARY
 from bpc_cli.runs.signals import stop_with_parent
 
@@ -33,11 +34,13 @@ class Job(NamedTuple):
         hydra: Hydra's own config of this job.
         began: when it began, in seconds since the epoch; for a process's first job, when the
             process did.
+        prefix: what its lines on the console begin with: in a sweep, what is swept.
     """
 
     config: Any
     hydra: Any
     began: float = 0.0
+    prefix: str = ""
 
     @property
     def directory(self) -> Path:
@@ -46,11 +49,27 @@ class Job(NamedTuple):
 
 
 class JobsFailed(Exception):
-    """Jobs of a sweep failed; the others were run."""
+    """Jobs of a sweep failed; the others were run.
+
+    Args:
+        verdict: how many.
+        reasons: why each did, a line each.
+    """
+
+    def __init__(self, verdict: str, reasons: Sequence[str] = ()):
+        super().__init__(verdict)
+        self.lines = [*reasons, verdict]
 
 
 class EndOfSweep(BaseException):
-    """Passes through Hydra, which goes on to the next job after an Exception."""
+    """Passes through Hydra, which goes on to the next job after an Exception.
+
+    Args:
+        reasons: why jobs have failed, a line each.
+    """
+
+    def __init__(self, reasons: Sequence[str]):
+        self.lines = [*reasons, f"{len(reasons)} failed, which ended the sweep"]
 
 
 class Task:
@@ -65,6 +84,9 @@ class Task:
 
     Attributes:
         command: the command's name.
+        schema: the dataclass that a composed config must fit.
+        is_dry: whether jobs are described, and not run.
+        sweep: the sweep whose jobs this process or its children run.
         failures: why jobs of this process failed, a line each.
         in_job: whether an exception comes from a job of this process.
         how_to_resume: for jobs that were interrupted, how to resume them.
@@ -85,7 +107,9 @@ class Task:
         self.in_job = False
         self.how_to_resume: list[str] = []
         self.command = command
-        self._schema = schema
+        self.schema = schema
+        self.is_dry = False
+        self.sweep: Sweep | None = None
         self._run = run
         self._debugging = debugging
         self._there_before = set(Path.cwd().iterdir())
@@ -115,16 +139,18 @@ class Task:
         try:
             for number, job in enumerate(composed):
                 try:
-                    config = check_config(job.config, self._schema)
-                    checked[number] = Job(config, job.hydra)
+                    config = check_config(job.config, self.schema)
+                    checked[number] = Job(config, job.hydra, prefix=self._prefix_of(job))
                 except UserError as error:
-                    reasons[number] = self._report(composed[number], error)
+                    reasons[number] = self._report(job, error)
             for group in _groups_of(checked, group_size):
                 failures = self._run([checked[n]._replace(began=self._began) for n in group])
                 self._began = time.time()
                 for number, failure in zip(group, failures, strict=True):
                     if failure is not None:
                         reasons[number] = self._report(composed[number], failure)
+                if self.sweep and (line := self.sweep.progress()):
+                    print(line, flush=True)
         except KeyboardInterrupt:
             if elsewhere:  # raised, it would end the jobs of other processes before they have saved
                 Task._stopped = True
@@ -150,7 +176,7 @@ class Task:
         reason = one_line(failure)
         line = f"{os.path.relpath(job.directory)}: {reason}"
         self.failures.append(line)
-        fail(self.command, reason)
+        fail(self.command, f"{self._prefix_of(job)}{reason}")
         is_sweep = job.hydra.mode == RunMode.MULTIRUN
         if is_sweep and not (job.directory.exists() and any(job.directory.iterdir())):
             with contextlib.suppress(OSError):
@@ -158,8 +184,11 @@ class Task:
                 save_composed_config(job)
                 write_json(job.directory / SUMMARY, {"status": "failed", "reason": reason})
         if getattr(failure, "ends_sweep", False) and os.getpid() == self._process:
-            raise EndOfSweep(f"{len(self.failures)} job(s) failed: {'; '.join(self.failures)}")
+            raise EndOfSweep(self.failures)
         return line
+
+    def _prefix_of(self, job: Job) -> str:
+        return self.sweep.prefix(job.hydra.job.num) if self.sweep else ""
 
 
 def one_by_one(run: Callable[[Job], None]) -> Callable[[Sequence[Job]], list[Failure]]:
@@ -172,7 +201,8 @@ def one_by_one(run: Callable[[Job], None]) -> Callable[[Sequence[Job]], list[Fai
         failures: list[Failure] = []
         for job in jobs:
             try:
-                interruptible(functools.partial(run, job))
+                with prefixed_output(job.prefix):
+                    interruptible(functools.partial(run, job))
                 failures.append(None)
             except (UserError, OSError) as error:
                 failures.append(error)

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 
 from bpc_cli.cli.build import build_training, model_maker
-from bpc_cli.core.learning import make_state
+from bpc_cli.core.learning import TrainState, make_state
 from bpc_cli.errors import UserError
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.device import device_memory, training_memory
@@ -17,17 +17,7 @@ def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int)
     Raises:
         UserError: if they need more than the device has, or their weights do not fit the optimiser.
     """
-    maker = model_maker(config, plan.dataset.n_classes, plan.dataset.image_shape)
-    learning = build_training(config, config.seed, plan.schedule.n_iters).learning
-    try:
-        state = eqx.filter_eval_shape(
-            lambda key: make_state(maker(key=key), learning), jax.random.PRNGKey(0)
-        )
-        needed = training_memory(state, config.batch_size) * config.n_seeds * n_together
-    except OverflowError:  # more than JAX can count
-        needed = 2**63
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optim: these weights do not fit the optimiser ({error})") from error
+    needed = memory_needed(config, plan) * n_together
     available = device_memory()
     if needed <= available:
         return
@@ -39,3 +29,32 @@ def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int)
         f"{together}, and there are {available / 2**30:,.1f} GiB: reduce one of them"
         + (", or hydra.launcher.group_size" if together else "")
     )
+
+
+def memory_needed(config: TrainConfig, plan: Plan) -> int:
+    """Count what a training step of a run holds at least, in bytes.
+
+    Raises:
+        UserError: if the weights do not fit the optimiser.
+    """
+    try:
+        return training_memory(state_shapes(config, plan), config.batch_size) * config.n_seeds
+    except OverflowError:  # more than JAX can count
+        return 2**63
+
+
+def state_shapes(config: TrainConfig, plan: Plan) -> TrainState:
+    """Find the shapes of one model's training state, and allocate nothing.
+
+    Raises:
+        UserError: if the weights do not fit the optimiser.
+        OverflowError: if they are more than JAX can count.
+    """
+    maker = model_maker(config, plan.dataset.n_classes, plan.dataset.image_shape)
+    learning = build_training(config, config.seed, plan.schedule.n_iters).learning
+    try:
+        return eqx.filter_eval_shape(
+            lambda key: make_state(maker(key=key), learning), jax.random.PRNGKey(0)
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optim: these weights do not fit the optimiser ({error})") from error

@@ -100,6 +100,27 @@ def load_dataset(
     return dataset
 
 
+def load_prepared(
+    name: str, *, data_dir: str | os.PathLike | None = None, archive_dir: str | None = None
+) -> Dataset:
+    """Load the data set that `load_dataset` would load, prepare none, and write nothing.
+
+    Raises:
+        UserError: if it has to be prepared first.
+    """
+    if name == "digits":
+        return load_digits()
+    wanted = "mnist" if name == "auto" else name
+    packed = load_packed(wanted, data_dir=data_dir)
+    if packed is not None:
+        return packed
+    if name == "auto" and not _mnist_can_be_had(data_dir, archive_dir):
+        return _digits_instead()
+    raise UserError(
+        f"{wanted} is not prepared yet: 'bpc-train data={wanted} n_train_iters=1' prepares it"
+    )
+
+
 def load_packed(name: str, *, data_dir: str | os.PathLike | None = None) -> Dataset | None:
     """Load a data set's packed copy, every byte checked, and write nothing.
 
@@ -239,13 +260,21 @@ def _check_archives(name: str, archives: GivenArchives, data_dir: Path) -> None:
 
 
 def _load_mnist_or_digits(data_dir: str | os.PathLike | None, archive_dir: str | None) -> Dataset:
+    if _mnist_can_be_had(data_dir, archive_dir):
+        return load_dataset("mnist", data_dir=data_dir, archive_dir=archive_dir)
+    return _digits_instead()
+
+
+def _mnist_can_be_had(data_dir: str | os.PathLike | None, archive_dir: str | None) -> bool:
     directory = _data_directory(data_dir)
     if archive_dir or _standing_archives("mnist") or is_prepared(directory, "mnist"):
-        return load_dataset("mnist", data_dir=data_dir, archive_dir=archive_dir)
+        return True
     from bpc_cli.data import tfds
 
-    if tfds.download_is_reachable("mnist", PROBE_SECONDS):
-        return load_dataset("mnist", data_dir=data_dir)
+    return tfds.download_is_reachable("mnist", PROBE_SECONDS)
+
+
+def _digits_instead() -> Dataset:
     reason = (
         "MNIST is neither prepared nor reachable over the network, so this run uses the embedded "
         f"digits data set; {_FALLBACK_HELP}"

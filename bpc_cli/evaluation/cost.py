@@ -1,9 +1,11 @@
-"""What it costs to classify an image: the compiler's count of operations, and seconds."""
+"""What it costs to classify or to train: the compiler's count of operations, and seconds."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,11 @@ from jaxtyping import PRNGKeyArray, UInt8
 
 from bpc_cli.core.clamping import Clamping, clamp_images
 from bpc_cli.core.inference import Inference, initialise
+from bpc_cli.core.learning import Batch, Learning, TrainState, train_step
 from bpc_cli.core.models import Model
 from bpc_cli.evaluation.parts import PART_SIZE, in_parts
+
+_LOOPING = 2  # steps, the fewest that the compiler keeps in a loop
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
@@ -70,6 +75,43 @@ def flops_per_image(model: Model, inference: Inference) -> dict[str, float]:
         "lowest_energy": model.n_classes
         * (feedforward + inference.n_steps * steps["lowest_energy"][0] + steps["lowest_energy"][1]),
     }
+
+
+def flops_per_step(
+    state: TrainState, inference: Inference, learning: Learning, batch_size: int
+) -> float:
+    """Count the operations of a training step without augmentation, as the compiler counts them.
+
+    Those of inference are those of one of its steps times their number, as the compiler counts each
+    loop once; with a tolerance, they are the most that there can be.
+
+    Args:
+        state: the training state, or its shapes.
+        inference: how activities are initialised and relaxed.
+        learning: how weights learn.
+        batch_size: images per step.
+    """
+    model = state.model
+    labels = jnp.zeros(batch_size, int)
+    images = jax.ShapeDtypeStruct((batch_size, *model.state_shapes[-1]), jnp.result_type(float))
+
+    def count(n_steps: int) -> float:
+        arguments = (state, images, dataclasses.replace(inference, n_steps=n_steps), learning)
+        traced, static = eqx.partition(arguments, lambda leaf: hasattr(leaf, "dtype"))
+
+        def step(traced: Any, labels: jax.Array) -> Any:
+            state, images, inference, learning = eqx.combine(traced, static)
+            one_hot = jnp.eye(state.model.n_classes)[labels]
+            batch = Batch(one_hot, images, None, state.model.generated_classes()[labels])
+            done = train_step(state, batch, inference, learning, jax.random.PRNGKey(0))
+            return eqx.filter(done, eqx.is_array)
+
+        return count_flops(step, traced, labels)
+
+    without = count(0)
+    if inference.n_steps == 0:
+        return without
+    return without + inference.n_steps * (count(_LOOPING) - without)
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> float:

@@ -7,11 +7,15 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from bpc_cli.options.names import SECTIONS
+
 
 def option(
     help: str,
     unit: str = "",
     *,
+    section: str = "",
+    short: str = "",
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -24,14 +28,18 @@ def option(
 ) -> Any:
     """Declare an option: its explanation, unit, and range; None is checked by its type alone.
 
+    `section` is where `--help` lists it, one of `names.SECTIONS`, if not with its group. `short` is
+    what lines of a sweep call it, if not the last part of its name.
+
     `may_change` says that a run may resume with another value, `traced` that runs of other values
-    are trained by the same program. `before` is what runs did before the
-    option existed, so that what they saved can be read. `was` is its name in the release before,
-    which is still taken.
+    are trained by the same program. `before` is what runs did before the option existed, so that
+    what they saved can be read. `was` is its name in the release before, which is still taken.
     """
     metadata = {
         "help": help,
         "unit": unit,
+        "section": section,
+        "short": short,
         "at_least": at_least,
         "above": above,
         "at_most": at_most,
@@ -63,6 +71,14 @@ def option_fields(schema: type, prefix: str = "") -> list[tuple[str, dataclasses
         else:
             listed.append((path, field))
     return listed
+
+
+def options_by_section(schema: type) -> dict[str, list[tuple[str, dataclasses.Field]]]:
+    """Sort a schema's options into the sections of `--help`, in the order of `names.SECTIONS`."""
+    sections: dict[str, list[tuple[str, dataclasses.Field]]] = {name: [] for name in SECTIONS}
+    for path, field in option_fields(schema):
+        sections[field.metadata["section"] or path.partition(".")[0]].append((path, field))
+    return {name: options for name, options in sections.items() if options}
 
 
 def renamed_options(schema: type) -> dict[str, str]:

@@ -9,14 +9,15 @@ from omegaconf import OmegaConf
 from bpc_cli.options import names
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.declare import option, option_fields
-from bpc_cli.options.schema import ComputeConfig, TrainConfig
+from bpc_cli.options.groups import ComputeConfig
+from bpc_cli.options.schema import TrainConfig
 
 
 @dataclasses.dataclass
 class EvalInferenceConfig:
     n_steps: int | None = option(
-        "gradient steps on the activities; null: in tests by inference as many as in training, in "
-        "diagnostics as many as it takes to converge, up to 500; 0: no tests by inference",
+        "inference steps; null: as in training, for diagnostics until converged (up to 500); 0: no "
+        "tests by inference",
         "steps",
         at_least=0,
         at_most=1_000_000,
@@ -32,7 +33,7 @@ class EvalOptimConfig:
         was="inference.activity_lr",
     )
     activity: str | None = option(
-        "optax optimiser of the activities, by name; null: as in training",
+        "optax optimiser of activities; null: as in training",
         was="inference.activity",
     )
     activity_args: dict[str, Any] = option(
@@ -43,16 +44,13 @@ class EvalOptimConfig:
 
 @dataclasses.dataclass
 class EvalDataConfig:
-    name: str | None = option(
-        "data set to test on (data=NAME); null: the one that the run was trained on"
-    )
+    name: str | None = option("data set to test on; null: the one trained on")
     dir: str | None = option(
-        "TFDS's data directory; null: the run's, if the data set is still there, else "
-        "$TFDS_DATA_DIR or ~/tensorflow_datasets"
+        "TFDS data directory; null: the run's while the data set is there, else $TFDS_DATA_DIR or "
+        "~/tensorflow_datasets"
     )
     archive_dir: str | None = option(
-        "folder with the data set's four original .gz archives, instead of a download; null: the "
-        "run's, if they are still there"
+        "folder with the four original .gz archives, instead of a download; null: the run's"
     )
     mean: float | None = option("of a data set's file; a checkpoint has its own")
     std: float | None = option("of a data set's file; a checkpoint has its own")
@@ -60,33 +58,38 @@ class EvalDataConfig:
 
 @dataclasses.dataclass
 class DiagnosisConfig:
-    n_images: int = option("how many test images diagnostics use, the first", "images", at_least=1)
-    image: int = option("the number of the test image whose Hessian is taken", at_least=0)
-    hidden: list[float] = option("fractions of an image's pixels that completion hides")
+    n_images: int = option("test images used, the first ones", "images", at_least=1)
+    image: int = option("index of the test image whose Hessian is taken", at_least=0)
+    hidden: list[float] = option("fractions of pixels that completion hides")
 
 
 @dataclasses.dataclass
 class EvalConfig:
-    checkpoint: str = option("a run directory or a checkpoint file; required")
-    which: str = option("the checkpoint to read in a run directory", choices=names.CHECKPOINTS)
+    checkpoint: str = option("run directory or checkpoint file", section="evaluation")
+    which: str = option(
+        "which checkpoint of a run directory", section="evaluation", choices=names.CHECKPOINTS
+    )
     inference: EvalInferenceConfig = dataclasses.field(default_factory=EvalInferenceConfig)
     optim: EvalOptimConfig = dataclasses.field(default_factory=EvalOptimConfig)
     forward_energy_weight: float | None = option(
-        "alpha_f in inference; null: as in training",
+        "α_f in inference; null: as in training",
+        section="inference",
         at_least=0,
         was="inference.forward_energy_weight",
     )
     backward_energy_weight: float | None = option(
-        "alpha_b in inference; null: as in training",
+        "α_b in inference; null: as in training",
+        section="inference",
         at_least=0,
         was="inference.backward_energy_weight",
     )
     lowest_energy: bool | None = option(
-        "test energy-based classification too, which infers once for each class; null: only where "
-        "the amortiser does not learn to classify"
+        "energy-based classification, an inference for each class; null: where the amortiser does "
+        "not learn",
+        section="evaluation",
     )
     diagnostics: list[str] = option(
-        "what else to measure and draw, by name, or [all]; an unknown name lists all that there are"
+        "diagnostics by name, or [all]; an unknown name lists them", section="diagnosis"
     )
     diagnosis: DiagnosisConfig = dataclasses.field(default_factory=DiagnosisConfig)
     data: EvalDataConfig = dataclasses.field(default_factory=EvalDataConfig)

@@ -22,3 +22,16 @@ ON_INSTABILITY = ("warn", "stop", "ignore")
 WANDB_MODES = ("offline", "online")
 LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
 GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment")
+# The sections of `--help`, in order. A group's options are in that of its name.
+SECTIONS = {
+    "evaluation": "Evaluation",
+    "data": "Data",
+    "model": "Model",
+    "algorithm": "Algorithm and energy",
+    "inference": "Inference",
+    "optim": "Optimisation",
+    "diagnosis": "Diagnostics",
+    "run": "Run",
+    "logger": "Logging and checkpoints",
+    "compute": "Compute",
+}

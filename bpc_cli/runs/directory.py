@@ -104,6 +104,7 @@ class RunDirectory:
         path: the directory.
         earlier_metrics: the file whose first lines are the run's own so far.
         earlier_bytes: how much of it; the rest is cut off.
+        prefix: what its lines on the console begin with.
 
     Raises:
         OSError: if it cannot be written.
@@ -114,6 +115,7 @@ class RunDirectory:
         path: Path,
         earlier_metrics: Path | None = None,
         earlier_bytes: int = 0,
+        prefix: str = "",
     ):
         self.path = path
         self.samples = path / "samples"
@@ -134,7 +136,7 @@ class RunDirectory:
         self._metrics = os.fdopen(open_inside(path, path / METRICS, appending), "ab", buffering=0)
         self._metrics.truncate(len(earlier))
         self._digest = hashlib.sha256(earlier)
-        self._logger = _make_logger(path / _LOG)
+        self._logger = _make_logger(path / _LOG, prefix)
 
     def __enter__(self) -> "RunDirectory":
         return self
@@ -238,11 +240,12 @@ def _git(directory: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _make_logger(path: Path) -> logging.Logger:
+def _make_logger(path: Path, prefix: str) -> logging.Logger:
     logger = logging.getLogger(f"bpc.{path}")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     console = _ConsoleHandler()
+    console.setFormatter(logging.Formatter(f"{prefix.replace('%', '%%')}%(message)s"))
     file = _LogFile(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.handlers = [console, file]

@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -25,15 +26,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bpc_cli.cli.cluster import launchers
 from bpc_cli.cli.composing import Composer, announced
-from bpc_cli.cli.jobs import Job, JobsFailed
-from bpc_cli.errors import one_line
+from bpc_cli.cli.jobs import EndOfSweep, Job, JobsFailed
+from bpc_cli.cli.sweeping import Sweep
+from bpc_cli.errors import UserError, one_line
+from bpc_cli.options.check import check_config
 from bpc_cli.runs.signals import Stopped
 
 log = logging.getLogger(__name__)
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's basic sweeper, which in the end lists the jobs that failed, whoever ran them.
+    """Hydra's basic sweeper, which says what it will run, and in the end how each job has ended.
 
     Raises:
         JobsFailed: if any did.
@@ -57,6 +60,8 @@ class Sweeper(BasicSweeper):
                 f"hydra/launcher={chosen} needs the extra 'sweep': pip install 'bpc-cli[sweep]'"
             ) from error
         self._task = task_function
+        self._launcher_name = str(config.hydra.runtime.choices["hydra/launcher"])
+        self._sweep: Sweep | None = None
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run a job for each combination of values.
@@ -65,12 +70,17 @@ class Sweeper(BasicSweeper):
             Stopped: if a signal has ended the processes that jobs ran in.
         """
         assert self.config is not None
+        if self._task.is_dry:
+            return self._describe(arguments)
         again = f"hydra.sweep.dir={os.path.relpath(self.config.hydra.sweep.dir)}"
-        in_processes = self.config.hydra.runtime.choices["hydra/launcher"] == "joblib"
+        in_processes = self._launcher_name == "joblib"
         try:
             with signals_left_to_jobs() if in_processes else contextlib.nullcontext([]) as signals:
                 returns = super().sweep(arguments)
         except (HydraException, OmegaConfBaseException, OSError):
+            raise
+        except EndOfSweep:
+            self._print_table()
             raise
         except KeyboardInterrupt:
             if not (self._task.in_job or self._task.how_to_resume):
@@ -87,9 +97,38 @@ class Sweeper(BasicSweeper):
             self._task.how_to_resume.append(f"the same command with {again} resumes")
             raise Stopped(signals[0])
         jobs = [job for batch in returns for job in batch]
+        self._print_table()
         if reasons := [job.return_value for job in jobs if job.return_value]:
-            raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs failed: {'; '.join(reasons)}")
+            verdict = f"{len(reasons)} of {len(jobs)} jobs failed"
+            if self._launcher_name.startswith("submitit"):  # which has said why
+                raise JobsFailed(f"{verdict}: {'; '.join(reasons)}")
+            raise JobsFailed(verdict, reasons)
         return returns
+
+    def _describe(self, arguments: Sequence[str]) -> None:
+        """List the jobs, and what is wrong with any; write nothing.
+
+        Raises:
+            JobsFailed: if something is.
+        """
+        assert self.config is not None and self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        parsed = OverridesParser.create(loader).parse_overrides([*self._parse_config(), *arguments])
+        self.overrides = [[job for batch in self.split_arguments(parsed, None) for job in batch]]
+        (jobs,) = self.overrides
+        self.validate_batch_is_legal(jobs)
+        self._print_table()
+        composer, reasons = Composer(loader, self.config), []
+        for number, job in enumerate(jobs):
+            config = composer.compose(job)
+            with open_dict(config):
+                del config["hydra"]
+            try:
+                check_config(config, self._task.schema)
+            except UserError as error:
+                reasons.append(f"job {number}: {one_line(error)}")
+        if reasons:
+            raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs cannot be run", reasons)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Check that all jobs can be composed, before the first of them runs.
@@ -101,6 +140,23 @@ class Sweeper(BasicSweeper):
         composer = Composer(self.hydra_context.config_loader, self.config)
         for job in announced(batch):
             composer.check(job)
+        if self._sweep is None:
+            self._announce(composer)
+
+    def _announce(self, composer: Composer) -> None:
+        """Say what the sweep will run, and let its jobs know what they are called."""
+        assert self.config is not None and self.overrides is not None
+        jobs = [job for batch in self.overrides for job in batch]
+        directories = [composer.directory(job, number) for number, job in enumerate(jobs)]
+        sweep_directory = Path(self.config.hydra.sweep.dir)
+        self._sweep = Sweep(sweep_directory, jobs, directories, self._task.schema)
+        print(self._sweep.announcement(), flush=True)
+        if not self._launcher_name.startswith("submitit"):  # whose jobs have a log each
+            self._task.sweep = self._sweep
+
+    def _print_table(self) -> None:
+        if self._sweep is not None:
+            print(self._sweep.table(), flush=True)
 
 
 @contextlib.contextmanager
@@ -156,8 +212,6 @@ class VmapLauncher(Launcher):
         configure_log(hydra.hydra_logging, hydra.verbose)
         Path(hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         log.info(f"Launching {len(job_overrides)} jobs, up to {self._group_size} in one program")
-        for number, overrides in enumerate(job_overrides, initial_job_idx):
-            log.info(f"\t#{number} : {' '.join(filter_overrides(overrides))}")
         composer = Composer(self._context.config_loader, self._config)
         composed: list[Job] = []
         returns = []

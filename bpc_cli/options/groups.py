@@ -1,0 +1,209 @@
+"""The typed schema of the options of each group: model, data, inference and so on."""
+
+import dataclasses
+from typing import Any
+
+from bpc_cli.options import names
+from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.declare import option
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    width: int = option("units per hidden layer", "units", at_least=1)
+    depth: int = option(
+        "weight layers per network; depth - 1 hidden layers",
+        "layers",
+        at_least=1,
+        at_most=1000,
+    )
+    act_fn: str = option(
+        "activation function, before each linear layer but the first",
+        choices=tuple(names.ACTIVATIONS),
+    )
+    generator_act_fn: str | None = option(
+        "the generator's activation function; null: act_fn",
+        choices=tuple(names.ACTIVATIONS),
+        before=None,
+    )
+    use_bias: bool = option("biases in linear layers")
+    parameterisation: str = option(
+        "initialisation and scaling of weights; mupc: rates transfer over width and depth",
+        choices=names.PARAMETERISATIONS,
+        before="standard",
+    )
+    label_loss: str = option(
+        "the amortiser's loss at the label",
+        choices=names.LABEL_LOSSES,
+        before="squared",
+    )
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    activity_lr: float = option(
+        "learning rate of activities (divided by batch_size if inference.reduction=mean)",
+        "per step",
+        at_least=0,
+        traced=True,
+    )
+    activity: str = option("optax optimiser of activities")
+    activity_args: dict[str, Any] = option(
+        "arguments of optim.activity, such as {momentum: 0.9}", takes_any_keys=True
+    )
+    activity_schedule: str | None = option(
+        "optax schedule of activity_lr over inference steps; null: constant"
+    )
+    activity_schedule_args: dict[str, Any] = option(
+        "arguments of optim.activity_schedule", takes_any_keys=True
+    )
+    param_lr: float = option(
+        "learning rate of each network's weights", "per step", at_least=0, traced=True
+    )
+    param: str = option("optax optimiser of each network's weights")
+    param_args: dict[str, Any] = option(
+        "arguments of optim.param, such as {weight_decay: 5e-3}", takes_any_keys=True
+    )
+    param_clip: float | None = option(
+        "clip each network's gradient at this norm; null: never", above=0, before=None
+    )
+    param_schedule: str | None = option(
+        "optax schedule of param_lr over iterations; null: constant"
+    )
+    param_schedule_args: dict[str, Any] = option(
+        "arguments of optim.param_schedule", takes_any_keys=True
+    )
+
+
+@dataclasses.dataclass
+class InferenceConfig:
+    n_steps: int | None = option(
+        "inference steps per training step; null: depth - 1",
+        "steps",
+        at_least=0,
+        at_most=1_000_000,
+    )
+    init: str | None = option(
+        "initialisation of activities; null: the algorithm's own",
+        choices=names.INITS,
+        before=None,
+        was="inference.start",
+    )
+    reduction: str = option(
+        "reduction of the energy over the batch, whose gradient activities follow",
+        choices=names.REDUCTIONS,
+        before="mean",
+    )
+    forward_layer_weights: list[float] | None = option(
+        "factors of forward_energy_weight for each layer, label side first; null: 1 each",
+        before=None,
+    )
+    backward_layer_weights: list[float] | None = option(
+        "factors of backward_energy_weight for each layer", before=None
+    )
+    tolerance: float | None = option(
+        "end a sample's inference at a gradient below this, root mean square; null: never",
+        at_least=0,
+        before=None,
+    )
+    label_precision: float = option(
+        "prior precision of unknown labels: the weight of ½ ‖label‖²",
+        at_least=0,
+        before=0.0,
+        was="inference.label_decay",
+    )
+
+
+@dataclasses.dataclass
+class AlgorithmConfig:
+    name: str = option(
+        "; ".join(f"{name}: {each.about}" for name, each in ALGORITHMS.items()),
+        choices=tuple(ALGORITHMS),
+        before="bpc",
+    )
+
+
+@dataclasses.dataclass
+class DataConfig:
+    name: str = option("data set: auto, digits, or TFDS's name (mnist, kmnist, …)")
+    dir: str | None = option(
+        "TFDS data directory; null: $TFDS_DATA_DIR or ~/tensorflow_datasets", may_change=True
+    )
+    archive_dir: str | None = option(
+        "folder with the four original .gz archives, instead of a download",
+        may_change=True,
+    )
+    mean: float = option("mean subtracted from pixels", "[0, 1] pixels")
+    std: float = option("standard deviation that pixels are divided by", "[0, 1] pixels", above=0)
+
+
+@dataclasses.dataclass
+class TrainDataConfig(DataConfig):
+    noise: float = option(
+        "augmentation: standard deviation of Gaussian noise on training images",
+        "[0, 1] pixels",
+        at_least=0,
+        before=0.0,
+    )
+    shift: int = option(
+        "augmentation: largest random shift of training images",
+        "pixels",
+        at_least=0,
+        at_most=100,
+        before=0,
+    )
+    shift_fraction: float = option(
+        "augmentation: fraction of training images that are shifted",
+        at_least=0,
+        at_most=1,
+        before=1.0,
+        was="data.shift_share",
+    )
+    augmentation: dict[str, Any] = option(
+        "other augmentations by name, such as {noise: 0.1}",
+        takes_any_keys=True,
+        before={},
+    )
+    label_fraction: float = option(
+        "fraction of training labels that are known; 0: unsupervised",
+        at_least=0,
+        at_most=1,
+        before=1.0,
+    )
+    n_train: int | None = option(
+        "size of the training set, its first images; null: all", "images", at_least=1, before=None
+    )
+    n_validation: int = option(
+        "size of the validation set, the last training images; 0: the test set is used",
+        "images",
+        at_least=0,
+        before=0,
+    )
+
+
+@dataclasses.dataclass
+class ComputeConfig:
+    compilation_cache: bool = option(
+        "keep compiled programs in $BPC_CACHE_DIR or the user's cache", may_change=True
+    )
+    matmul_precision: str | None = option(
+        "JAX's precision of matrix products; null: its default, on recent NVIDIA GPUs TF32",
+        choices=names.MATMUL_PRECISIONS,
+    )
+
+
+@dataclasses.dataclass
+class LoggerConfig:
+    tensorboard: bool = option(
+        "write TensorBoard event files (extra: tensorboard)",
+        may_change=True,
+        before=False,
+    )
+    wandb: bool = option("log to Weights & Biases (extra: wandb)", may_change=True, before=False)
+    wandb_project: str = option("project on Weights & Biases", may_change=True, before="bpc")
+    wandb_mode: str = option(
+        "log over the network, or offline for a later `wandb sync`",
+        choices=names.WANDB_MODES,
+        may_change=True,
+        before="offline",
+    )
