@@ -90,8 +90,8 @@ def describe_run(job: Job) -> None:
     Raises:
         UserError: if it cannot be run, or its data set has to be prepared first.
     """
-    from bpc_cli.cli.build import build_plan, list_changes
-    from bpc_cli.data.datasets import load_prepared, shortened
+    from bpc_cli.cli.build import build_plan, list_changes, used_part
+    from bpc_cli.data.datasets import load_prepared
 
     config, data = job.config, job.config.data
     set_up(dataclasses.replace(config.compute, compilation_cache=False))
@@ -100,7 +100,7 @@ def describe_run(job: Job) -> None:
     from bpc_cli.runs.resume import find_start
 
     dataset = load_prepared(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
-    plan = build_plan(config, shortened(dataset, data.n_train, data.n_validation))
+    plan = build_plan(config, used_part(config, dataset))
     other = None if config.resume is None else expanded(config.resume)
     start = find_start(job.directory, other, list_changes(config))
     warnings = [*check_start(start, plan), *list_advice(config)]
@@ -142,12 +142,12 @@ class Work:
         Raises:
             UserError: if the data set is not to be had, or too small.
         """
-        from bpc_cli.cli.build import build_plan
-        from bpc_cli.data.datasets import load_dataset, shortened
+        from bpc_cli.cli.build import build_plan, used_part
+        from bpc_cli.data.datasets import load_dataset
 
         data = self.job.config.data
         dataset = load_dataset(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
-        return build_plan(self.job.config, shortened(dataset, data.n_train, data.n_validation))
+        return build_plan(self.job.config, used_part(self.job.config, dataset))
 
     def build_ensemble(self) -> "Ensemble":
         """Build its models, not yet trained.

@@ -20,7 +20,7 @@ from bpc_cli.core.models import Model, make_model
 from bpc_cli.core.optimisers import Optimiser, clipped, make_optimiser, scaled
 from bpc_cli.core.training import Training
 from bpc_cli.data.augmentation import AUGMENTATIONS, Augmentation, Shift
-from bpc_cli.data.datasets import Dataset, labelled_examples
+from bpc_cli.data.datasets import Dataset, labelled_examples, shortened
 from bpc_cli.data.pixels import PixelScale
 from bpc_cli.errors import UserError
 from bpc_cli.options.algorithms import ALGORITHMS
@@ -29,9 +29,20 @@ from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
 from bpc_cli.options.evaluation_schema import EvalConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.loop import Ensemble
+from bpc_cli.runs.overfitting import least_generator_loss
 from bpc_cli.runs.plan import Plan, Schedule
 
 _MOST_ITERATIONS = 2**31 - 1  # JAX's integers have 32 bits
+
+
+def used_part(config: TrainConfig, dataset: Dataset) -> Dataset:
+    """Keep what a run uses of a data set.
+
+    Raises:
+        UserError: if there are not so many images.
+    """
+    n_train = config.batch_size if config.overfit_batch else config.data.n_train
+    return shortened(dataset, n_train, config.data.n_validation)
 
 
 def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
@@ -68,6 +79,7 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
         ends_sweep=config.on_divergence == "stop",
         on_instability=config.on_instability,
         chance=100 / dataset.n_classes if _learns_to_classify(config) else None,
+        least_losses=_least_losses(config, dataset) if config.overfit_batch else {},
         options=dataclasses.asdict(config),
     )
 
@@ -223,6 +235,16 @@ def _learns_to_classify(config: TrainConfig) -> bool:
     return learns and config.backward_energy_weight > 0 and config.data.label_fraction > 0
 
 
+def _least_losses(config: TrainConfig, dataset: Dataset) -> dict[str, float]:
+    """List the losses that learning one batch lowers, and the least that each can be."""
+    least = {}
+    if ALGORITHMS[config.algorithm.name].generator_learns and config.forward_energy_weight > 0:
+        least["gen_loss"] = least_generator_loss(dataset, config.data.std)
+    if _learns_to_classify(config):
+        least["amort_loss"] = 0.0
+    return least
+
+
 def _energy_weights(config: TrainConfig) -> tuple[Float[Array, "*depth"], Float[Array, "*depth"]]:
     """Multiply each direction's energy weight by a factor for each layer, if there are any."""
 
@@ -239,6 +261,8 @@ def _energy_weights(config: TrainConfig) -> tuple[Float[Array, "*depth"], Float[
 
 def _build_augmentations(config: TrainConfig) -> tuple[Augmentation, ...]:
     data = config.data
+    if config.overfit_batch:
+        return ()
     for name, number in (("shift", data.shift), ("noise", data.noise)):
         if number and name in data.augmentation:
             raise UserError(f"data.{name} and data.augmentation.{name} are both given: choose one")

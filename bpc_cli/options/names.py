@@ -21,7 +21,7 @@ ON_DIVERGENCE = ("stop", "continue_sweep")
 ON_INSTABILITY = ("warn", "stop", "ignore")
 WANDB_MODES = ("offline", "online")
 LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
-GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment")
+GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment", "debug")
 # The sections of `--help`, in order. A group's options are in that of its name.
 SECTIONS = {
     "evaluation": "Evaluation",

@@ -86,6 +86,11 @@ class TrainConfig:
         may_change=True,
         before=None,
     )
+    overfit_batch: bool = option(
+        "train on one batch alone, and say at the end how far its losses have fallen",
+        section="run",
+        before=False,
+    )
     on_divergence: str = option(
         "at a loss that is not finite: end the sweep, or this run alone",
         section="run",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from bpc_cli.data.datasets import Dataset
 from bpc_cli.files import JsonObject
@@ -76,6 +77,8 @@ class Plan:
         on_instability: what a sign of bad health does, one of `names.ON_INSTABILITY`.
         chance: the test accuracy in per cent of one who guesses; None where nothing learns to
             classify.
+        least_losses: of a run that overfits one batch, the least that each loss can be which is to
+            fall, by its name; of others empty.
         options: its config as plain values, as it is saved beside its state.
     """
 
@@ -89,4 +92,5 @@ class Plan:
     ends_sweep: bool
     on_instability: str
     chance: float | None
+    least_losses: Mapping[str, float]
     options: JsonObject

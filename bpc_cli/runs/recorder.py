@@ -32,6 +32,7 @@ from bpc_cli.runs.endings import (
 from bpc_cli.runs.figures import Figures
 from bpc_cli.runs.health import Health
 from bpc_cli.runs.loggers import Loggers, histograms_of
+from bpc_cli.runs.overfitting import report_fit
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.resume import Start
 from bpc_cli.runs.summary import closing_words, of_seeds, software_versions, summarise
@@ -99,9 +100,9 @@ class Recorder:
                 reason = None if isinstance(error, SystemExit) else one_line(error) or None
                 self._conclude(status_after(error), reason)
             raise
-        where = f"everything is in {os.path.relpath(self._run.path)}"
         words = [closing_words(self._plan.dataset.name, self._final)] if self._final else []
-        self._run.report("; ".join([*words, where]))
+        self._run.report("; ".join([*words, f"everything is in {os.path.relpath(self._run.path)}"]))
+        report_fit(self._plan.least_losses, self._run)
         for line in self._health_lines()[:1]:
             self._run.warn(line)
         if self._plan.dataset.fallback:
