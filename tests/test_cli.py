@@ -337,6 +337,38 @@ def test_tab_completion_offers_group_names(command):
     assert {"data=auto", "data=digits", "data=mnist", "data=fashion_mnist", "data=kmnist"} <= words
 
 
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("bpc-train inference.init=", ["amortised", "generative", "zeros", "noise", "null"]),
+        ("bpc-train seed=1 on_instability=s", ["stop"]),
+        ("bpc-train -m model.label_loss=squared,c", ["squared,cross_entropy"]),
+        ("bpc-train model.use_bias=", ["true", "false"]),
+        ("bpc-train algorithm.name=g", ["genpc"]),
+        ("bpc-train algorithm=g", ["genpc"]),  # as all groups by Hydra
+        ("bpc-train debug=", ["fast", "overfit_batch"]),
+        ("bpc-eval which=", ["last", "best"]),
+        ("bpc-eval lowest_energy=n", ["null"]),
+        ("bpc-eval checkpoint=runs/m", ["runs/mine/"]),
+        ("bpc-eval runs/mine/la", ["runs/mine/last.ckpt"]),
+        ("bpc-eval ./r", ["./runs/"]),
+    ],
+)
+def test_tab_completion_offers_values_and_paths(line, completed, command, tmp_path):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "last.ckpt").touch()
+    program, *_, word = line.split()
+    option = "".join(word.partition("=")[:2]) if "=" in word else ""
+    done = command(program, "-sc", "query=bash", COMP_LINE=line)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [f"{option}{value}" for value in completed]
+
+
+def test_tab_completion_still_offers_options(command):
+    done = command("bpc-eval", "-sc", "query=bash", COMP_LINE="bpc-eval runs/mine diagno")
+    assert done.stdout.split() == ["diagnosis.", "diagnostics."]
+
+
 @pytest.mark.slow
 def test_compiled_programs_are_kept_where_asked_or_not_at_all(own_process, tmp_path):
     arguments = ("bpc-train", "data=digits", "n_train_iters=2", "model.depth=1")

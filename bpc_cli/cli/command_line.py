@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from bpc_cli.cli.commands import Command
+from bpc_cli.cli.completion import completions
 from bpc_cli.cli.help import choices_of, explain
 from bpc_cli.cli.jobs import EndOfSweep, JobsFailed, Task, fail
 from bpc_cli.errors import one_line
@@ -44,6 +45,9 @@ def run_command(command: Command) -> None:
         return
     if "--version" in sys.argv[1:]:
         print(f"{command.name} {importlib.metadata.version('bpc-cli')}")
+        return
+    if (words := completions(command)) is not None:
+        print("\n".join(words))
         return
     is_dry = command.dry_run is not None and _DRY_RUN in sys.argv[1:]
     if is_dry:
