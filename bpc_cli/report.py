@@ -52,9 +52,10 @@ def report(directories: Sequence[Path], output: Path, refresh: float | None = No
     """
     # Imported here, so that a wrong command line is rejected without waiting for Matplotlib.
     from bpc_cli.reporting.configurations import compare
-    from bpc_cli.reporting.figures import save_figures
+    from bpc_cli.reporting.figures.save import save_figures
+    from bpc_cli.reporting.finding import find_runs
     from bpc_cli.reporting.page import make_page
-    from bpc_cli.reporting.reader import find_runs, read_run
+    from bpc_cli.reporting.reader import read_run
     from bpc_cli.reporting.tables import results_table
     from bpc_cli.reporting.text import path_in_words
 

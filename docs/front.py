@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 import bpc_cli
 from bpc_cli.evaluation.metrics import METRICS
 from bpc_cli.reporting.configurations import WEIGHT, compare
-from bpc_cli.reporting.reader import find_runs, read_run
+from bpc_cli.reporting.finding import find_runs
+from bpc_cli.reporting.reader import read_run
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ import bpc_cli
 from bpc_cli.data.datasets import load_dataset
 from bpc_cli.errors import UserError
 from bpc_cli.reporting.configurations import compare
-from bpc_cli.reporting.reader import find_runs, read_run
+from bpc_cli.reporting.finding import find_runs
+from bpc_cli.reporting.reader import read_run
 from bpc_cli.runs.checkpoints.checkpoint import read_checkpoint
 
 RUNS = sorted((Path(__file__).parent / "runs" / "format_1").iterdir())

@@ -20,8 +20,8 @@ from run_files import write_run
 from bpc_cli.errors import UserError
 from bpc_cli.report import report
 from bpc_cli.reporting.configurations import compare
+from bpc_cli.reporting.figures.samples import animation, sample_picture
 from bpc_cli.reporting.reader import RunRecord, find_runs, read_run
-from bpc_cli.reporting.samples import animation, sample_picture
 from bpc_cli.reporting.tables import results_table
 
 HARMS: list[Harm] = [

@@ -15,7 +15,8 @@ from PIL import Image
 from run_files import lines_of
 
 from bpc_cli.reporting.configurations import compare
-from bpc_cli.reporting.reader import find_runs, read_run
+from bpc_cli.reporting.finding import find_runs
+from bpc_cli.reporting.reader import read_run
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

@@ -23,13 +23,13 @@ from bpc_cli.data.augmentation import AUGMENTATIONS, Augmentation, Shift
 from bpc_cli.data.datasets import Dataset, labelled_examples, shortened
 from bpc_cli.data.pixels import PixelScale
 from bpc_cli.errors import UserError
+from bpc_cli.evaluation.metrics import least_generator_loss
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import changed_options, check_saved_config, unknown_choice
 from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
 from bpc_cli.options.evaluation_schema import EvalConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.loop import Ensemble
-from bpc_cli.runs.overfitting import least_generator_loss
 from bpc_cli.runs.plan import Plan, Schedule
 
 _MOST_ITERATIONS = 2**31 - 1  # JAX's integers have 32 bits
@@ -239,7 +239,8 @@ def _least_losses(config: TrainConfig, dataset: Dataset) -> dict[str, float]:
     """List the losses that learning one batch lowers, and the least that each can be."""
     least = {}
     if ALGORITHMS[config.algorithm.name].generator_learns and config.forward_energy_weight > 0:
-        least["gen_loss"] = least_generator_loss(dataset, config.data.std)
+        images, labels = dataset.train_images, dataset.train_labels
+        least["gen_loss"] = least_generator_loss(images, labels, config.data.std)
     if _learns_to_classify(config):
         least["amort_loss"] = 0.0
     return least

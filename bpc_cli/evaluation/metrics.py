@@ -108,6 +108,28 @@ def class_means(
     return means
 
 
+def least_generator_loss(
+    images: UInt8[np.ndarray, "examples image"],
+    labels: Integer[np.ndarray, " examples"],
+    std: float,
+) -> float:
+    """Compute the least that the generator's loss on images can be.
+
+    It generates one image for a label, at best the mean of the label's images x:
+    ½ · mean over pixels of (x - mean of x's class)², in network units.
+
+    Args:
+        images, labels: the images, and the class of each.
+        std: what pixels in [0, 1] are divided by.
+    """
+    pixels = images / (255 * std)
+    left = sum(
+        float(np.sum((own - own.mean(axis=0)) ** 2))
+        for own in (pixels[labels == label] for label in np.unique(labels))
+    )
+    return left / pixels.size / 2
+
+
 def confusion_matrix(
     predicted: Integer[np.ndarray, " examples"],
     actual: Integer[np.ndarray, " examples"],

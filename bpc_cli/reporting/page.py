@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bpc_cli.evaluation.statistics import whole
 from bpc_cli.reporting.configurations import Comparison, Configuration, describe
-from bpc_cli.reporting.figures import ReportFigures
+from bpc_cli.reporting.figures.save import ReportFigures
 from bpc_cli.reporting.reader import RunRecord
 from bpc_cli.reporting.settings import settings_box
 from bpc_cli.reporting.tables import metrics_table

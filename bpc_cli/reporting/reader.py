@@ -10,7 +10,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from bpc_cli.options.schema import TrainConfig
 from bpc_cli.reporting.metrics_lines import is_number, last_test, read_metrics_lines
 from bpc_cli.reporting.plain_yaml import read_plain_yaml
 from bpc_cli.reporting.text import path_in_words, printable, shortened
-from bpc_cli.runs.directory import CONFIG, LOCK, METRICS, OVERRIDES, SUMMARY
+from bpc_cli.runs.directory import CONFIG, LOCK, OVERRIDES, SUMMARY
 
 _MOST_BYTES = 2**20  # of a config or a summary
 _LARGEST_WHOLE_NUMBER = 2**64
@@ -87,15 +87,6 @@ class RunRecord:
         return [whole(line, "seed") for line in self.final]
 
 
-def find_runs(directories: Iterable[Path]) -> list[Path]:
-    """List the run directories at or below directories, each once, in a natural order."""
-    found: dict[str, Path] = {}
-    for directory in directories:
-        for run in _runs_below(directory):
-            found.setdefault(os.path.realpath(run), run)
-    return list(found.values())
-
-
 def read_run(path: Path) -> RunRecord:
     """Read one run directory; whatever is wrong in it makes its status "unreadable"."""
     try:
@@ -105,23 +96,6 @@ def read_run(path: Path) -> RunRecord:
     except Exception as error:  # nothing in one directory may end a report on others
         reason = f"it is not as runs write it ({type(error).__name__}: {one_line(error)})"
     return RunRecord(path, "unreadable", shortened(printable(reason), _LONGEST_REASON))
-
-
-def _runs_below(directory: Path) -> Iterator[Path]:
-    """Walk through folders, by a list as they may be nested more deeply than calls can be."""
-    waiting = [str(directory)]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-        except OSError:  # may not be read, or has gone
-            continue
-        if CONFIG.parts[0] in kinds and (METRICS in kinds or SUMMARY in kinds):
-            yield Path(folder)
-        else:
-            below = sorted((name for name in kinds if kinds[name]), key=_natural, reverse=True)
-            waiting += [os.path.join(folder, name) for name in below]
 
 
 def _read(path: Path) -> RunRecord:
@@ -302,7 +276,3 @@ def _option_value(value: object) -> OptionValue:
     except ValueError:
         return printable(str(value))
     return number if math.isfinite(number) else printable(str(value))
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)

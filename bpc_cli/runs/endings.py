@@ -1,12 +1,14 @@
 """How a run can end before its time, and the line that says so."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean
 
 from bpc_cli.core.learning import StepMetrics
 from bpc_cli.errors import UserError
-from bpc_cli.evaluation.metrics import TEST_METRICS
+from bpc_cli.evaluation.metrics import METRICS, TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine
+from bpc_cli.runs.directory import RunDirectory
 from bpc_cli.runs.signals import Stopped
 
 
@@ -22,6 +24,7 @@ class SweepEndedError(UserError):
     """Another run of the sweep failed, and was to end it."""
 
 
+_NEARLY = 0.1  # of what a loss was at first above the least possible, which may be left of it
 _STATUS = {
     Stopped: "interrupted",
     KeyboardInterrupt: "interrupted",
@@ -73,3 +76,32 @@ def what_is_kept(saved: int | None) -> str:
 def is_finite(value: float | None) -> bool:
     """Tell whether a number of a metrics line is there and finite."""
     return value is not None and math.isfinite(value)
+
+
+def report_fit(least: Mapping[str, float], run: RunDirectory) -> None:
+    """Report how far losses have fallen, with a warning if that is not nearly as far as they can.
+
+    Args:
+        least: the least that each loss can be, by its name; of ordinary runs empty.
+        run: the run's directory.
+    """
+    if not least:
+        return
+    lines = run.read_metrics()
+    ends = lines[0]["iteration"], lines[-1]["iteration"]
+    words, is_learnt = [], True
+    for name, lowest in least.items():
+        first, last = (
+            fmean(float(line[name] or 0.0) for line in lines if line["iteration"] == end)
+            for end in ends
+        )
+        left = (last - lowest) / max(first - lowest, 1e-12)
+        is_learnt = is_learnt and left < _NEARLY
+        words.append(
+            f"{METRICS[name].title} {first:.4g} → {last:.4g} (at least {lowest:.4g}; "
+            f"{100 * left:.1f} % is left)"
+        )
+    if is_learnt:
+        run.report(f"the batch has been learnt: {', '.join(words)}")
+    else:
+        run.warn(f"the batch has not been learnt: {', '.join(words)}")

@@ -26,13 +26,13 @@ from bpc_cli.runs.endings import (
     UnstableError,
     diverged,
     is_finite,
+    report_fit,
     status_after,
     what_is_kept,
 )
 from bpc_cli.runs.figures import Figures
 from bpc_cli.runs.health import Health
 from bpc_cli.runs.loggers import Loggers, histograms_of
-from bpc_cli.runs.overfitting import report_fit
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.resume import Start
 from bpc_cli.runs.summary import closing_words, of_seeds, software_versions, summarise

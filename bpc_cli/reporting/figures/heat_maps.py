@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from bpc_cli.evaluation.metrics import Metric
 from bpc_cli.reporting.configurations import Comparison, Configuration, in_words
-from bpc_cli.reporting.panels import figure_with_panels
-from bpc_cli.reporting.swept import SweptAxis, swept_axes
+from bpc_cli.reporting.figures.panels import figure_with_panels
+from bpc_cli.reporting.figures.swept import SweptAxis, swept_axes
 from bpc_cli.reporting.text import shortened
 
 _MOST_VALUES = 40  # along either axis

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from bpc_cli.errors import one_line
 from bpc_cli.files import write_atomically
 from bpc_cli.reporting.configurations import Comparison
-from bpc_cli.reporting.heat_maps import draw_heat_maps
-from bpc_cli.reporting.learning_curves import draw_learning_curves, spread_out
-from bpc_cli.reporting.samples import animation, sample_picture
-from bpc_cli.reporting.trade_off import draw_trade_off
+from bpc_cli.reporting.figures.heat_maps import draw_heat_maps
+from bpc_cli.reporting.figures.learning_curves import draw_learning_curves, spread_out
+from bpc_cli.reporting.figures.samples import animation, sample_picture
+from bpc_cli.reporting.figures.trade_off import draw_trade_off
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 from bpc_cli.evaluation.metrics import Metric
 from bpc_cli.evaluation.statistics import whole
 from bpc_cli.reporting.configurations import Comparison, Configuration
-from bpc_cli.reporting.panels import Look, add_legend, figure_with_panels, label_values, look_of
+from bpc_cli.reporting.figures.panels import (
+    Look,
+    add_legend,
+    figure_with_panels,
+    label_values,
+    look_of,
+)
 
 _MOST_CURVES = 24  # more would hide each other
 _MOST_POINTS = 60

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bpc_cli.evaluation.metrics import Metric
 from bpc_cli.evaluation.statistics import Spread
 from bpc_cli.reporting.configurations import Comparison, Configuration, describe, in_words
-from bpc_cli.reporting.panels import (
+from bpc_cli.reporting.figures.panels import (
     MOST_IN_LEGEND,
     Look,
     add_legend,
@@ -18,7 +18,7 @@ from bpc_cli.reporting.panels import (
     label_values,
     look_of,
 )
-from bpc_cli.reporting.swept import SweptAxis, swept_axes
+from bpc_cli.reporting.figures.swept import SweptAxis, swept_axes
 
 _MOST_NAMED = 12  # points, whose values would cover each other
 
