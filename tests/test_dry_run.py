@@ -53,6 +53,12 @@ def test_the_flops_of_a_step_are_those_of_its_matrix_products(n_steps, command):
     assert counted == pytest.approx((1 + 1 + 2 + 2 * n_steps) * product, rel=0.1)
 
 
+def test_many_layers_alike_are_counted(command):
+    done = command("bpc-train", "--dry-run", *SMALL, "model.depth=9", "debug=overfit_batch")
+    assert rows_of(done.stdout)["generator"].startswith("10 → 8 × 32 → 784: ")
+    assert rows_of(done.stdout)["data"].startswith("digits: 64 training images")
+
+
 def test_a_dry_run_knows_what_is_done_already(command, tmp_path):
     assert command("bpc-train", *SMALL, "hydra.run.dir=run").returncode == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}

@@ -1,5 +1,6 @@
 """What `--dry-run` prints: what a run would do, with which data and model, and its costs."""
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.device import device_kind, device_memory
 from bpc_cli.runs.directory import is_finished
 from bpc_cli.runs.plan import Plan
+
+_MOST_LISTED = 3  # states of the same shape
 
 
 def describe(config: TrainConfig, plan: Plan, directory: Path, iteration: int) -> str:
@@ -57,7 +60,7 @@ def _data(dataset: Dataset) -> str:
 
 
 def _model(model: Model, n_seeds: int) -> list[tuple[str, str]]:
-    sizes = [_shape(shape) for shape in model.state_shapes]
+    sizes = _in_short([_shape(shape) for shape in model.state_shapes])
     counts = [_n_parameters(layers) for layers in (model.generator, model.amortiser)]
     ensemble = f", in each of {n_seeds} models" if n_seeds > 1 else ""
     return [
@@ -69,6 +72,14 @@ def _model(model: Model, n_seeds: int) -> list[tuple[str, str]]:
 
 def _shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
+
+
+def _in_short(sizes: Sequence[str]) -> list[str]:
+    """Count sizes that many layers have one after another, such as "30 × 64"."""
+    runs = [(size, len(list(alike))) for size, alike in itertools.groupby(sizes)]
+    return [
+        each for size, n in runs for each in ([f"{n} × {size}"] if n > _MOST_LISTED else [size] * n)
+    ]
 
 
 def _n_parameters(layers: object) -> int:
