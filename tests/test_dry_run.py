@@ -39,7 +39,9 @@ def test_a_dry_run_says_what_would_be_run_and_leaves_nothing(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("n_steps", [0, 1, 6])
+@pytest.mark.parametrize(
+    "n_steps", [1, pytest.param(0, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.slow)]
+)
 def test_the_flops_of_a_step_are_those_of_its_matrix_products(n_steps, command):
     done = command(
         *("bpc-train", "--dry-run", "data=digits", "batch_size=128"),
