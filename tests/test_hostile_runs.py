@@ -21,7 +21,8 @@ from bpc_cli.errors import UserError
 from bpc_cli.report import report
 from bpc_cli.reporting.configurations import compare
 from bpc_cli.reporting.figures.samples import animation, sample_picture
-from bpc_cli.reporting.reader import RunRecord, find_runs, read_run
+from bpc_cli.reporting.finding import find_runs
+from bpc_cli.reporting.reader import RunRecord, read_run
 from bpc_cli.reporting.tables import results_table
 
 HARMS: list[Harm] = [
