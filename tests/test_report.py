@@ -278,7 +278,8 @@ def test_a_browser_shows_it_at_any_width(width, report, tmp_path):
     <script>addEventListener("load", () => {
       const images = [...document.images];
       document.querySelectorAll("th button")[3].click();
-      const order = [...document.querySelector("thead + tbody").rows].map(row => row.cells[3].innerText);
+      const rows = [...document.querySelector("thead + tbody").rows];
+      const order = rows.map(row => row.cells[3].innerText);
       document.title = JSON.stringify({
         wide: document.documentElement.scrollWidth, images: images.length,
         broken: images.filter(image => !image.naturalWidth).length,
