@@ -52,10 +52,10 @@ def describe(config: TrainConfig, plan: Plan, directory: Path, iteration: int) -
 
 
 def _data(dataset: Dataset) -> str:
-    shape = "×".join(map(str, dataset.image_shape))
     return (
-        f"{dataset.name}: {len(dataset.train_images):,} training images of {shape} in "
-        f"{dataset.n_classes} classes, {len(dataset.test_images):,} to test on"
+        f"{dataset.name}: {len(dataset.train_images):,} training images of "
+        f"{_shape(dataset.image_shape)} in {dataset.n_classes} classes, "
+        f"{len(dataset.test_images):,} to test on"
     )
 
 
