@@ -86,8 +86,8 @@ wheel: $(READY) ## build the wheel
 	$(VENV)/bin/python -m build --wheel
 
 lock: ## renew requirements.lock, without an index's address in it (needs uv)
-	uv pip compile --universal --generate-hashes --no-header --extra dev --extra sweep \
-		--extra tensorboard --extra wandb pyproject.toml --output-file requirements.lock
+	uv pip compile --universal --generate-hashes --no-header --extra dev \
+		pyproject.toml --output-file requirements.lock
 
 bench: $(READY) ## step times beside their floor, scaling, whole runs (minutes); JSON and a figure
 	$(VENV)/bin/python benchmarks/bench.py $(ARGS)
