@@ -25,6 +25,7 @@ _GAP = 8
 _TEXT = 16
 _STYLES = ("-", "--", "-.", ":")
 _MOST_MARKED = 12  # points of a curve
+_MOST_COLUMNS = 10  # classes of a sample grid
 
 MetricsLines = Sequence[Mapping[str, int | float | None]]
 
@@ -44,38 +45,41 @@ def save_sample_grid(
     class_names: Sequence[str],
     title: str,
 ) -> None:
-    """Save a grid with one row per class: generated images beside the test set's class mean.
+    """Save a grid with a column per class: rows of generated images above the test set's means.
+
+    More than ten classes take several blocks of ten columns, one below the other.
 
     Args:
         path: where to; a PNG.
-        generated: a heading and the images of every class for each column, in [0, 1] pixels; what
+        generated: a heading and the images of every class for each row, in [0, 1] pixels; what
             lies outside is clipped, and what is not a number is black.
         means: the test set's mean image of each class, on the same scale.
         image_shape: height, width and channels of an image.
-        class_names: a name for each row.
+        class_names: a name for each column.
         title: what stands above the grid.
     """
     font = ImageFont.load_default(_TEXT)
-    columns = [*generated, ("test mean", means)]
-    names = max(font.getlength(name) for name in class_names)
-    left = int(max(names, font.getlength("class"))) + 3 * _GAP
-    column = max(_CELL, *(int(font.getlength(heading)) for heading, _ in columns)) + 2 * _GAP
-    width = max(left + len(columns) * column, int(font.getlength(title)) + 2 * _GAP)
-    top = 2 * (_TEXT + _GAP) + _GAP
-    rows = [top + row * (_CELL + _GAP) for row in range(len(class_names))]
+    rows = [*generated, ("test mean", means)]
+    left = int(max(font.getlength(heading) for heading, _ in rows)) + 2 * _GAP
+    column = int(max(_CELL, *(font.getlength(name) for name in class_names))) + _GAP
+    block = _TEXT + _GAP + len(rows) * (_CELL + _GAP) + _GAP
+    n_columns = min(len(class_names), _MOST_COLUMNS)
+    n_blocks = -(-len(class_names) // _MOST_COLUMNS)
+    width = max(left + n_columns * column, int(font.getlength(title)) + 2 * _GAP)
     mode = "L" if image_shape[2] == 1 else "RGB"
-    canvas = Image.new(mode, (width, rows[-1] + _CELL + _GAP), "white")
+    top = _TEXT + 2 * _GAP
+    canvas = Image.new(mode, (width, top + n_blocks * block), "white")
     ink = ImageDraw.Draw(canvas)
     ink.text((_GAP, _GAP), title, "black", font)
-    header = _GAP + _TEXT + _GAP
-    ink.text((_GAP, header), "class", "black", font)
-    for name, y in zip(class_names, rows, strict=True):
-        ink.text((_GAP, y + _CELL // 2), name, "black", font, anchor="lm")
-    for number, (heading, images) in enumerate(columns):
-        x = left + number * column
-        ink.text((x, header), heading, "black", font)
-        for image, y in zip(images, rows, strict=True):
-            canvas.paste(_to_picture(image, image_shape), (x, y))
+    for number, name in enumerate(class_names):
+        x = left + number % _MOST_COLUMNS * column
+        y = top + number // _MOST_COLUMNS * block
+        ink.text((x + _CELL // 2, y), name, "black", font, anchor="ma")
+        for row, (heading, images) in enumerate(rows):
+            cell = y + _TEXT + _GAP + row * (_CELL + _GAP)
+            canvas.paste(_to_picture(images[number], image_shape), (x, cell))
+            if number % _MOST_COLUMNS == 0:
+                ink.text((_GAP, cell + _CELL // 2), heading, "black", font, anchor="lm")
     canvas.save(path, compress_level=1)
 
 
@@ -116,22 +120,39 @@ def save_confusion_matrix(
     class_names: Sequence[str],
     title: str,
 ) -> None:
-    """Save a confusion matrix with its counts written in, shaded by the fraction of each row."""
+    """Save a confusion matrix with its counts written in.
+
+    Errors are shaded by their fraction of the row, on a scale of their own: beside the diagonal's
+    fractions they would all look white.
+    """
     from matplotlib.figure import Figure
 
     size = max(5.0, 0.55 * len(class_names) + 1.5)
-    figure = Figure(figsize=(size, size), layout="constrained")
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
-    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(fractions, cmap="Greys", vmin=0, vmax=1)
+    percentages = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    errors = np.where(np.eye(len(confusion), dtype=bool), np.nan, percentages)
+    largest = np.nanmax(errors, initial=0) or 1.0
+    picture = axes.imshow(errors, cmap="Reds", vmin=0, vmax=largest)
     for (row, column), count in np.ndenumerate(confusion):
         if count:
-            colour = "white" if fractions[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+            colour = "white" if errors[row, column] > 0.6 * largest else "black"
+            weight = "bold" if row == column else "normal"
+            axes.text(
+                *(column, row, str(count)),
+                **{
+                    "ha": "center",
+                    "va": "center",
+                    "fontsize": 8,
+                    "color": colour,
+                    "weight": weight,
+                },
+            )
     rotated = {"rotation": 45, "ha": "right"} if max(map(len, class_names)) > 3 else {}
     axes.set_xticks(range(len(class_names)), class_names, **rotated)
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set(xlabel="predicted class", ylabel="actual class", title=title)
+    figure.colorbar(picture, label="errors (% of the actual class)", shrink=0.7)
     figure.savefig(path, dpi=120)
 
 
@@ -189,6 +210,7 @@ def _draw_panel(
     axes.set_xlabel("iteration")
     axes.set_ylabel(metrics[0].axis_label(label_loss) if len(metrics) == 1 else shared)
     axes.grid(alpha=0.3)
+    axes.ticklabel_format(style="plain", useOffset=False)
     if any(metric.log_axis for metric in metrics):
         axes.set_yscale("log")
         label_log_axis_plainly(axes.yaxis)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bpc_cli.evaluation.metrics import METRICS
-from bpc_cli.plots import draw_curves, save_curves, save_sample_grid
+from bpc_cli.plots import draw_curves, save_confusion_matrix, save_curves, save_sample_grid
 
 
 def metrics_lines(seeds: Iterable[int] = (0,), n_iterations: int = 4) -> list[dict]:
@@ -97,3 +97,34 @@ def test_a_grid_clips_pixels_and_shows_what_is_not_a_number_as_black(tmp_path):
     corner = levels[56:140, :]  # below title and headings
     shown = corner[:, [np.flatnonzero((corner[:42] == 0).all(axis=0))[0] + x for x in (5, 60)]]
     assert shown[[5, 60]].tolist() == [[0, 255], [0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_rows", "columns", "rows"), [(10, 1, 10, 2), (23, 3, 10, 12)]
+)
+def test_a_grid_has_a_column_per_class_and_ten_at_most(n_classes, n_rows, columns, rows, tmp_path):
+    black = np.zeros((n_classes, 4))
+    generated = [(f"seed {seed}", black) for seed in range(n_rows)]
+    names = [str(number) for number in range(n_classes)]
+    save_sample_grid(tmp_path / "grid.png", generated, black, (2, 2, 1), names, "digits")
+    with Image.open(tmp_path / "grid.png") as picture:
+        dark = np.asarray(picture) == 0
+    assert max(count_cells(line) for line in dark) == columns
+    assert max(count_cells(line) for line in dark.T) == rows
+
+
+def count_cells(line: np.ndarray) -> int:
+    """Count the black stretches that are as long as an image's side."""
+    ends = np.flatnonzero(np.diff(np.pad(line.astype(int), 1)))
+    return np.count_nonzero(ends[1::2] - ends[::2] == 84)
+
+
+def test_errors_of_a_confusion_matrix_can_be_told_apart(tmp_path):
+    confusion = np.diag([1000, 1000, 1000])
+    confusion[0, 1], confusion[0, 2] = 4, 1
+    save_confusion_matrix(tmp_path / "confusion.png", confusion, ["0", "1", "2"], "digits")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    shades, counts = np.unique(colours, axis=0, return_counts=True)
+    reddish = (counts > 2_000) & (shades[:, 0].astype(int) - shades[:, 2] > 20)
+    assert np.count_nonzero(reddish) >= 2  # one error in a thousand is seen, and four are darker
