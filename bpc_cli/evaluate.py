@@ -194,10 +194,11 @@ def save_evaluation(
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / EVALUATION, evaluation.to_json())
     title = f"{dataset.name}, iteration {evaluation.iteration}"
-    save_confusion_matrix(
-        directory / "confusion.png", evaluation.confusion(), dataset.class_names, title
-    )
     seeds = [result.seed for result in evaluation.seeds]
+    counted = f", counts of {len(seeds)} seeds" if len(seeds) > 1 else f", seed={seeds[0]}"
+    save_confusion_matrix(
+        directory / "confusion.png", evaluation.confusion(), dataset.class_names, title + counted
+    )
     headings = [f"seed {seed}" for seed in seeds] if len(seeds) > 1 else ["generated"]
     save_sample_grid(
         directory / "samples.png",

@@ -140,7 +140,14 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
         axes.grid(alpha=0.3)
     # Left of all panels, where no curve is, whatever the depth.
     named = energies.get_legend_handles_labels()
-    figure.legend(*named, loc="outside left center", ncols=columns, fontsize=8)
+    figure.legend(
+        *named,
+        loc="outside left center",
+        ncols=columns,
+        fontsize=8,
+        title="z0, z1, …: hidden activities,\nfrom the label's side",
+        title_fontsize=8,
+    )
     moved = numbers["from_start"]["mean"][-1]
     figure.suptitle(
         f"With image and label clamped, activities move by {100 * moved:.2f} % of where they are "
