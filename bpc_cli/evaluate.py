@@ -94,7 +94,7 @@ def evaluate(job: Job) -> None:
         inference_steps=plan.inference.n_steps,
         seeds=results,
     )
-    save_evaluation(directory, evaluation, feedforward, dataset)
+    save_evaluation(directory, evaluation, feedforward, dataset, plan.figure_formats)
     print("\n".join([evaluation.table(), *lines]))
     pictures = "confusion.png, samples.png" + (" and diagnostics" if plan.diagnostics else "")
     print(f"metrics.json, {pictures} are in {os.path.relpath(directory)}")
@@ -167,7 +167,9 @@ def diagnose_seed(
         found = diagnostics.find_steps(subject, plan.diagnostics)
         steps = {name: each.n_steps for name, each in found.items()}
         about = describe_steps(found)
-    numbers, lines = diagnostics.diagnose(subject, plan.diagnostics, directory, steps)
+    numbers, lines = diagnostics.diagnose(
+        subject, plan.diagnostics, directory, steps, plan.figure_formats
+    )
     return dataclasses.replace(result, diagnostics=numbers, diagnosis_steps=steps), about + lines
 
 
@@ -186,7 +188,11 @@ def describe_steps(found: "Mapping[str, Convergence]") -> list[str]:
 
 
 def save_evaluation(
-    directory: Path, evaluation: "Evaluation", tests: "list[NetworkTest]", dataset: "Dataset"
+    directory: Path,
+    evaluation: "Evaluation",
+    tests: "list[NetworkTest]",
+    dataset: "Dataset",
+    formats: list[str],
 ) -> None:
     """Leave an evaluation's metrics and its two figures in a directory."""
     from bpc_cli.plots import save_confusion_matrix, save_sample_grid
@@ -197,7 +203,11 @@ def save_evaluation(
     seeds = [result.seed for result in evaluation.seeds]
     counted = f", counts of {len(seeds)} seeds" if len(seeds) > 1 else f", seed={seeds[0]}"
     save_confusion_matrix(
-        directory / "confusion.png", evaluation.confusion(), dataset.class_names, title + counted
+        directory / "confusion.png",
+        evaluation.confusion(),
+        dataset.class_names,
+        title + counted,
+        formats,
     )
     headings = [f"seed {seed}" for seed in seeds] if len(seeds) > 1 else ["generated"]
     save_sample_grid(
@@ -207,6 +217,7 @@ def save_evaluation(
         dataset.image_shape,
         dataset.class_names,
         title,
+        formats,
     )
 
 

@@ -128,3 +128,19 @@ def test_errors_of_a_confusion_matrix_can_be_told_apart(tmp_path):
     shades, counts = np.unique(colours, axis=0, return_counts=True)
     reddish = (counts > 2_000) & (shades[:, 0].astype(int) - shades[:, 2] > 20)
     assert np.count_nonzero(reddish) >= 2  # one error in a thousand is seen, and four are darker
+
+
+def test_figures_are_saved_as_vectors_too_and_the_same_each_time(tmp_path):
+    black = np.zeros((3, 4))
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        rest = (black, (2, 2, 1), ["cat", "dog", "emu"], "digits", ["svg", "pdf"])
+        save_sample_grid(folder / "grid.png", [("generated", black)], *rest)
+        save_curves(folder / "curves.png", metrics_lines(), "digits", formats=["pdf", "svg"])
+    saved = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}
+    assert saved.keys() == {
+        f"{name}.{x}" for name in ("grid", "curves") for x in ("png", "svg", "pdf")
+    }
+    assert saved == {path.name: path.read_bytes() for path in (tmp_path / "second").iterdir()}
+    assert all(saved[f"{name}.pdf"].startswith(b"%PDF") for name in ("grid", "curves"))
+    assert b"<!-- emu -->" in saved["grid.svg"]

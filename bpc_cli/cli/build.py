@@ -76,6 +76,7 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
         label_loss=config.model.label_loss,
         title=f"forward_energy_weight={config.forward_energy_weight:g}",
         save_samples=config.save_samples,
+        figure_formats=config.plots.format,
         ends_sweep=config.on_divergence == "stop",
         on_instability=config.on_instability,
         chance=100 / dataset.n_classes if _learns_to_classify(config) else None,

@@ -25,6 +25,7 @@ class EvaluationPlan(NamedTuple):
         diagnostics: the names of those to make.
         followed: how activities relax in diagnostics, with the most steps that these take.
         to_convergence: whether they take only those that it takes to converge.
+        figure_formats: formats of figures beside PNG.
     """
 
     inference: Inference
@@ -32,6 +33,7 @@ class EvaluationPlan(NamedTuple):
     diagnostics: list[str]
     followed: Inference
     to_convergence: bool
+    figure_formats: list[str]
 
     def describe(self, dataset: Dataset) -> str:
         """Say what is computed, which may take minutes."""
@@ -60,7 +62,8 @@ def plan_evaluation(trained: TrainConfig, config: EvalConfig) -> EvaluationPlan:
     if lowest_energy is None:
         lowest_energy = not ALGORITHMS[trained.algorithm.name].amortiser_learns
     chosen = choose_diagnostics(config.diagnostics, infers=infers)
-    return EvaluationPlan(inference, lowest_energy, chosen, followed, to_convergence)
+    formats = config.plots.format
+    return EvaluationPlan(inference, lowest_energy, chosen, followed, to_convergence, formats)
 
 
 def choose_diagnostics(asked: list[str], *, infers: bool) -> list[str]:

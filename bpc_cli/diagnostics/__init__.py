@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpc_cli.files import JsonObject
+from bpc_cli.plots import save_figure
 
 if TYPE_CHECKING:  # so that names can be listed without JAX
     from jaxtyping import Array, PRNGKeyArray
@@ -115,6 +116,7 @@ def diagnose(
     chosen: Sequence[str],
     directory: Path | None,
     n_steps: Mapping[str, int] | None = None,
+    formats: Sequence[str] = (),
 ) -> tuple[JsonObject, list[str]]:
     """Make the diagnostics that are chosen.
 
@@ -123,6 +125,7 @@ def diagnose(
         chosen: some of `names()`.
         directory: where figures go; None: none are kept.
         n_steps: inference steps by name, where they are not the subject's own.
+        formats: formats of figures beside PNG.
 
     Returns:
         Numbers by name, and lines that say what they come to.
@@ -141,5 +144,5 @@ def diagnose(
         numbers[name] = diagnosis.numbers
         lines += [f"{name}: {line}" for line in diagnosis.lines]
         for file_name, figure in diagnosis.figures.items() if directory is not None else ():
-            figure.savefig(directory / file_name, dpi=110)
+            save_figure(figure, directory / file_name, formats, dpi=110)
     return numbers, lines

@@ -179,6 +179,8 @@ def explain_omegaconf_error(error: Exception, schema: type) -> str:
         return unknown_option(str(key), schema)
     if "missing mandatory value" in first_line.lower():
         return f"{key} must be given"
+    if "is not a ListConfig" in first_line:
+        return f"{key} must be a list, such as {key}=[…]"
     return f"{key}: {first_line}" if key else first_line
 
 
@@ -228,8 +230,9 @@ def _leaves(config: Any, prefix: str = ""):
 
 
 def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> None:
-    if limits["choices"] and value is not None and value not in limits["choices"]:
-        raise UserError(unknown_choice(path, str(value), limits["choices"]))
+    for chosen in value if isinstance(value, list) else [value]:
+        if limits["choices"] and chosen is not None and chosen not in limits["choices"]:
+            raise UserError(unknown_choice(path, str(chosen), limits["choices"]))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     if isinstance(value, int) and abs(value) >= 2**63:

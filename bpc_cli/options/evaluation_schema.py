@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from bpc_cli.options import names
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.declare import option, option_fields
-from bpc_cli.options.groups import ComputeConfig
+from bpc_cli.options.groups import ComputeConfig, PlotsConfig
 from bpc_cli.options.schema import TrainConfig
 
 
@@ -93,6 +93,7 @@ class EvalConfig:
     )
     diagnosis: DiagnosisConfig = dataclasses.field(default_factory=DiagnosisConfig)
     data: EvalDataConfig = dataclasses.field(default_factory=EvalDataConfig)
+    plots: PlotsConfig = dataclasses.field(default_factory=PlotsConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
 
 

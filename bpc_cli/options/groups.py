@@ -182,6 +182,16 @@ class TrainDataConfig(DataConfig):
 
 
 @dataclasses.dataclass
+class PlotsConfig:
+    format: list[str] = option(
+        "formats of figures, such as [png,svg,pdf]; PNG is always among them",
+        choices=names.FIGURE_FORMATS,
+        may_change=True,
+        before=["png"],
+    )
+
+
+@dataclasses.dataclass
 class ComputeConfig:
     compilation_cache: bool = option(
         "keep compiled programs in $BPC_CACHE_DIR or the user's cache", may_change=True

@@ -19,6 +19,7 @@ MATMUL_PRECISIONS = ("bfloat16", "tensorfloat32", "float32", "highest")
 CHECKPOINTS = ("last", "best")
 ON_DIVERGENCE = ("stop", "continue_sweep")
 ON_INSTABILITY = ("warn", "stop", "ignore")
+FIGURE_FORMATS = ("png", "svg", "pdf")
 WANDB_MODES = ("offline", "online")
 LAUNCHERS = ("basic", "vmap", "joblib", "submitit_slurm", "submitit_local")
 GROUPS = ("algorithm", "model", "optim", "inference", "data", "logger", "experiment", "debug")
@@ -33,5 +34,6 @@ SECTIONS = {
     "diagnosis": "Diagnostics",
     "run": "Run",
     "logger": "Logging and checkpoints",
+    "plots": "Figures",
     "compute": "Compute",
 }

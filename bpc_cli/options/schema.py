@@ -15,6 +15,7 @@ from bpc_cli.options.groups import (
     LoggerConfig,
     ModelConfig,
     OptimConfig,
+    PlotsConfig,
     TrainDataConfig,
 )
 
@@ -125,4 +126,5 @@ class TrainConfig:
     inference: InferenceConfig = dataclasses.field(default_factory=InferenceConfig)
     data: TrainDataConfig = dataclasses.field(default_factory=TrainDataConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
+    plots: PlotsConfig = dataclasses.field(default_factory=PlotsConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)

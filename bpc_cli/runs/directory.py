@@ -39,7 +39,18 @@ _LOG = "train.log"
 _MOST_SUMMARY_BYTES = 2**20
 
 _OURS = (
-    *(METRICS, SUMMARY, _LOG, LOCK, "curves.png", "checkpoints", "samples", ".hydra"),
+    *(
+        METRICS,
+        SUMMARY,
+        _LOG,
+        LOCK,
+        "curves.png",
+        "curves.svg",
+        "curves.pdf",
+        "checkpoints",
+        "samples",
+        ".hydra",
+    ),
     *("tensorboard", "wandb", "wandb_id"),
 )
 

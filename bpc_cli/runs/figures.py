@@ -31,7 +31,7 @@ class Figures:
 
         Earlier grids are removed unless the run keeps them.
         """
-        earlier = list(self._run.samples.glob("iteration_*.png"))
+        earlier = list(self._run.samples.glob("iteration_*"))
         path = self._run.samples / f"iteration_{iteration:07d}.png"
         headings, dataset = ["generated"], self._plan.dataset
         if len(tests) > 1:
@@ -44,10 +44,11 @@ class Figures:
             dataset.image_shape,
             dataset.class_names,
             f"{dataset.name}, iteration {iteration}",
+            self._plan.figure_formats,
         )
         if not self._plan.save_samples:
             for picture in earlier:
-                if picture != path:
+                if picture.stem != path.stem:
                     with contextlib.suppress(OSError):
                         picture.unlink()
         return path
@@ -56,7 +57,8 @@ class Figures:
         """Draw losses, energy and accuracy from all metrics lines."""
         title = f"{self._plan.dataset.name}, {self._plan.title}, {which_seeds(lines)}"
         path = self._run.path / "curves.png"
-        self._draw(save_curves, path, lines, title, self._plan.label_loss)
+        formats = self._plan.figure_formats
+        self._draw(save_curves, path, lines, title, self._plan.label_loss, formats)
 
     def _draw(self, save_picture: Callable[..., None], path: Path, *arguments: Any) -> None:
         try:
@@ -65,5 +67,6 @@ class Figures:
             if not self._has_failed:
                 self._run.warn(f"{path.name} could not be drawn ({error}); the run continues")
             self._has_failed = True
-            with contextlib.suppress(OSError):
-                path.unlink()
+            for half_made in path.parent.glob(f"{path.stem}.*"):
+                with contextlib.suppress(OSError):
+                    half_made.unlink()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bpc_cli.data.datasets import Dataset
 from bpc_cli.files import JsonObject
@@ -73,6 +73,7 @@ class Plan:
         label_loss: the amortiser's error at the label.
         title: what its curves are headed by, beside data set and seeds.
         save_samples: whether the sample grid of every test point is kept.
+        figure_formats: formats of figures beside PNG.
         ends_sweep: whether divergence is to end its sweep as well.
         on_instability: what a sign of bad health does, one of `names.ON_INSTABILITY`.
         chance: the test accuracy in per cent of one who guesses; None where nothing learns to
@@ -89,6 +90,7 @@ class Plan:
     label_loss: str
     title: str
     save_samples: bool
+    figure_formats: Sequence[str]
     ends_sweep: bool
     on_instability: str
     chance: float | None
