@@ -56,6 +56,7 @@ class RunRecord:
         versions: software and device.
         overrides: what was given on its command line.
         commit: the git commit that it was made with.
+        ended: when it ended, as a date and time of UTC.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class RunRecord:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     overrides: list[str] = dataclasses.field(default_factory=list)
     commit: str | None = None
+    ended: str | None = None
 
     @property
     def name(self) -> str:
@@ -115,7 +117,8 @@ def _read(path: Path) -> RunRecord:
         samples=_samples_of(path),
         versions=_versions_of(summary),
         overrides=_overrides_of(path),
-        commit=_commit_of(summary),
+        commit=_word_of(summary, "git_commit"),
+        ended=_word_of(summary, "ended"),
     )
 
 
@@ -224,9 +227,9 @@ def _versions_of(summary: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _commit_of(summary: Mapping[str, Any] | None) -> str | None:
-    commit = (summary or {}).get("git_commit")
-    return None if commit is None else _text(commit, "git_commit", _LONGEST_WORD)
+def _word_of(summary: Mapping[str, Any] | None, name: str) -> str | None:
+    word = (summary or {}).get(name)
+    return None if word is None else _text(word, name, _LONGEST_WORD)
 
 
 def _overrides_of(path: Path) -> list[str]:

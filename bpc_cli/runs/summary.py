@@ -3,6 +3,7 @@
 import functools
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def summarise(
         "versions": software_versions(),
         "device": device_kind(),
         "git_commit": git_commit(Path(__file__).parent),
+        "ended": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     }
 
 
