@@ -6,7 +6,7 @@ ARGS ?=
 READY := $(VENV)/.ready
 
 .PHONY: install docs help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
-.PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel lock
+.PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel vendor lock
 
 install: $(READY) ## make the environment
 
@@ -84,6 +84,11 @@ docs: $(READY) ## build the documentation in site/, strictly and without a netwo
 wheel: $(READY) ## build the wheel
 	rm -rf build
 	$(VENV)/bin/python -m build --wheel
+
+# ECharts' parts that reports use, as one file; both versions are fixed in vendor/package.json.
+vendor: ## bundle the charts' library anew for bpc-report (needs npm)
+	cd bpc_cli/reporting/vendor && npm install --silent --no-package-lock && npm run --silent bundle
+	rm -rf bpc_cli/reporting/vendor/node_modules
 
 lock: ## renew requirements.lock, without an index's address in it (needs uv)
 	uv pip compile --universal --generate-hashes --no-header --extra dev \

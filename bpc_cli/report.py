@@ -71,7 +71,7 @@ def report(directories: Sequence[Path], output: Path, refresh: float | None = No
     folder.mkdir(parents=True, exist_ok=True)
     figures = save_figures(comparison, folder)
     write_atomically(folder / _TABLE, results_table(runs).encode())
-    write_atomically(folder / _PAGE, make_page(comparison, figures, refresh).encode())
+    write_atomically(folder / _PAGE, make_page(comparison, figures, folder, refresh).encode())
     print(
         f"{len(runs)} runs, {len(comparison.unfinished)} of them not finished: "
         f"{path_in_words(os.path.relpath(output / _PAGE))}",

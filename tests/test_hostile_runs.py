@@ -81,7 +81,7 @@ def check_report(folder: Path, names: set[str]) -> None:
             assert row["reason"]
     assert page.count("<script>") == 1
     assert "could not be drawn" not in page
-    assert len(re.sub(r"base64,[A-Za-z0-9+/=]*", "", page)) < 500_000
+    assert len(re.sub(r"base64,[A-Za-z0-9+/=]*", "", page)) < 1_200_000  # half of it the library
     with Image.open(folder / "learning_curves.png") as picture:
         picture.verify()
 

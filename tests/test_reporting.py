@@ -9,9 +9,11 @@ import subprocess
 import sys
 from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from PIL import Image
 from run_files import summary_of, write_lines, write_run
 
 import bpc_cli.reporting
@@ -290,10 +292,12 @@ def test_an_option_that_an_earlier_version_lacked_has_the_value_it_stood_for(tmp
 
 def test_style_and_script_are_in_the_page(tmp_path):
     write_run(tmp_path / "runs" / "0")
-    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    reported(tmp_path / "runs", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
     folder = Path(bpc_cli.reporting.__path__[0])
-    assert (folder / "page.css").read_text() in page
-    assert (folder / "page.js").read_text() in page
+    assert (folder / "web" / "page.css").read_text() in page
+    for script in ("web/tables.js", "vendor/echarts.min.js", "web/charts.js"):
+        assert (folder / script).read_text() in page
     assert r'content: " \2195"' in page
 
 
@@ -306,3 +310,93 @@ def test_a_report_needs_no_jax():
     program = f"import sys, bpc_cli.report, bpc_cli.plots, {', '.join(modules)}"
     program += "; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def charted(output: Path) -> dict:
+    """Read what a page's charts are drawn from."""
+    page = (output / "index.html").read_text()
+    (found,) = re.findall(r'<script type="application/json" id="chart-data">(.*?)</script>', page)
+    return json.loads(found)
+
+
+def test_charts_are_drawn_from_what_the_runs_measured(tmp_path):
+    for number, (weight, width) in enumerate([(1.0, 16), (0.01, 16), (0.0, 64)]):
+        run = write_run(tmp_path / "runs" / str(number), weight)
+        changed(run, "width: 32", f"width: {width}")
+    reported(tmp_path / "runs", tmp_path / "report")
+    data = charted(tmp_path / "report")
+    weights, widths = data["options"]
+    assert (weights["name"], weights["scale"]) == ("forward_energy_weight (α_f)", "log")
+    assert (weights["words"], weights["numbers"]) == (["0", "0.01", "1"], [0.0, 0.01, 1.0])
+    assert (widths["name"], widths["numbers"]) == ("model.width", [16.0, 64.0])
+    first, second, third = data["configurations"]
+    assert [each["places"] for each in (first, second, third)] == [[2, 0], [1, 0], [0, 1]]
+    assert first["nSeeds"] == 2
+    np.testing.assert_allclose(
+        first["spreads"]["test_accuracy"], [59.5, 0.5**0.5, 59, 60], rtol=1e-4
+    )
+    iterations, *accuracies = first["curves"]["test_accuracy"]
+    assert iterations == [2, 4]
+    np.testing.assert_allclose(accuracies, [[59.5, 59.5], [59, 59], [60, 60]], rtol=1e-4)
+    losses = np.array(first["curves"]["gen_loss"])
+    np.testing.assert_allclose(losses[1], 1.5 / np.arange(1, 5), rtol=1e-4)
+
+
+def test_data_sets_are_chosen_as_options_are(tmp_path):
+    runs = [write_run(tmp_path / "runs" / name) for name in ("0", "1")]
+    (runs[1] / "summary.json").write_text('{"status": "finished", "data": {"name": "mnist"}}')
+    reported(tmp_path / "runs", tmp_path / "report")
+    data = charted(tmp_path / "report")
+    assert data["options"][-1]["words"] == ["digits", "mnist"]
+    assert [each["places"][-1] for each in data["configurations"]] == [0, 1]
+
+
+def test_links_lead_to_runs_whatever_they_are_called(tmp_path):
+    names = ["0", "a b", "100%", "x?y#z", "javascript:alert(1)", "é"]
+    for number, name in enumerate(names):
+        write_run(tmp_path / "runs" / name, 0.1**number)
+    reported(tmp_path / "runs", tmp_path / "runs")  # beside the runs
+    page = (tmp_path / "runs" / "index.html").read_text()
+    links = re.findall(r'<a href="(\./[^"]*/)">', page)
+    assert {unquote(link).strip("./") for link in links} == set(names)
+    assert all(re.fullmatch(r"[\w./%~-]+", link) for link in links)
+
+
+def test_alternative_texts_say_what_is_to_be_seen(tmp_path):
+    for number, weight in enumerate([1.0, 0.1, 0.01]):
+        write_run(tmp_path / "runs" / str(number), weight)
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    trade_off, curves = re.findall(r'<img alt="(Metrics .*?)" src', page)
+    assert (
+        "Test accuracy on digits: best 60.49 % at forward_energy_weight=0.01, "
+        "worst 59.50 % at forward_energy_weight=1." in trade_off
+    )
+    assert "It falls throughout from forward_energy_weight 0.01 to 1." in trade_off
+    assert "Generation error on digits: best 0.2100" in trade_off
+    assert "Generator's loss: at first 1.0000 to 2.0000, in the end 0.2500 to 0.5000." in curves
+
+
+def test_means_are_of_stated_seeds_and_the_date_is_given(tmp_path):
+    runs = [write_run(tmp_path / "runs" / str(n), 0.1**n, tuple(range(n + 1))) for n in (1, 2)]
+    for day, run in enumerate(runs, 1):
+        summary = summary_of(run) | {"ended": f"2026-11-0{day} 10:00 UTC"}
+        (run / "summary.json").write_text(json.dumps(summary))
+    page, _ = reported(tmp_path / "runs", tmp_path / "report")
+    assert "Seeds of each configuration: 2 to 3." in page
+    assert "Date: 2026-11-01 10:00 UTC to 2026-11-02 10:00 UTC" in page
+
+
+@pytest.mark.slow
+def test_a_page_on_a_hundred_runs_has_at_most_5_mb(tmp_path):
+    noise = np.random.default_rng(0)
+    for number in range(100):
+        run = write_run(tmp_path / "runs" / str(number), 0.9**number, (0, 1, 2))
+        write_lines(
+            run, [line | {"iteration": it} for it in range(1, 301) for line in lines_in(run)[-3:]]
+        )
+        (run / "samples").mkdir()
+        digits = noise.integers(0, 256, (3 * 32, 10 * 32), np.uint8)  # no picture is larger as PNG
+        Image.fromarray(digits).save(run / "samples" / "iteration_0000300.png")
+    reported(tmp_path / "runs", tmp_path / "report")
+    assert len(charted(tmp_path / "report")["configurations"]) == 100
+    assert (tmp_path / "report" / "index.html").stat().st_size <= 5 * 10**6

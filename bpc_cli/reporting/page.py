@@ -1,66 +1,126 @@
 """The page of a report: one HTML file with everything inside, and no address elsewhere."""
 
 import base64
+import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bpc_cli.evaluation.statistics import whole
+from bpc_cli.reporting import alt_texts
+from bpc_cli.reporting.charts import chart_data
 from bpc_cli.reporting.configurations import Comparison, Configuration, describe
 from bpc_cli.reporting.figures.save import ReportFigures
 from bpc_cli.reporting.reader import RunRecord
-from bpc_cli.reporting.settings import settings_box
+from bpc_cli.reporting.settings import key_versions, shared_settings
 from bpc_cli.reporting.tables import metrics_table
-from bpc_cli.reporting.text import shortened
+from bpc_cli.reporting.text import path_in_words, shortened
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}
+_SCRIPTS = (
+    "web/tables.js",
+    "vendor/echarts.min.js",
+    "web/choices.js",
+    "web/axes.js",
+    "web/charts.js",
+)
 _MOST_SAMPLES = 48
-_MOST_EMBEDDED = 1_500_000  # bytes of animations; the others lie beside the page
+_MOST_EMBEDDED = 500_000  # bytes of animations; the others lie beside the page
 _MOST_LISTED = 200
 _MOST_REPEATED = 10
 _LONGEST_PATH = 300
 
 
-def make_page(comparison: Comparison, figures: ReportFigures, refresh: float | None = None) -> str:
+class Grid(NamedTuple):
+    """A picture of samples: which configuration's, its text, and where it is."""
+
+    number: int
+    alt: str
+    caption: str
+    source: str
+    name: str = ""
+
+
+class ListCell(NamedTuple):
+    """A cell of a list of runs: its lines, and a word for its style."""
+
+    lines: list[str]
+    kind: str = ""
+
+
+class RunList(NamedTuple):
+    """A list of runs, each with its cells, and how many more there are."""
+
+    rows: list[tuple[RunRecord, list[ListCell]]]
+    n_left_out: int
+
+
+def make_page(
+    comparison: Comparison, figures: ReportFigures, folder: Path, refresh: float | None = None
+) -> str:
     """Make a report's page.
 
     Args:
         comparison: what it is about.
         figures: its figures, beside which the page will lie.
+        folder: where the page will lie, from where it links to runs.
         refresh: seconds after which a browser is to load it again; None for never.
 
     Returns:
         The page as HTML.
     """
-    reload = "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh:g}">'
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"{reload}<title>bpc report</title><style>\n{_packaged('page.css')}</style></head><body>",
-        f"<h1>bpc report</h1><p>{escape(_headline(comparison))}</p>",
-        *(f'<p class="note">{escape(note)}</p>' for note in _notes(comparison)),
-        *(f'<p class="note">{escape(problem)}</p>' for problem in figures.problems),
-        *settings_box(comparison),
-        *_trade_off(figures),
-        *_configurations(comparison),
-        *_samples(comparison.configurations, figures.samples),
-        *_learning_curves(figures, len(comparison.configurations)),
-        *_animations(comparison.configurations, figures.animations),
-        *_unhealthy(comparison.runs, comparison.differing_at_all),
-        *_unfinished(comparison.unfinished, comparison.differing_at_all),
-        *_versions(comparison.runs),
-        f"<script>\n{_packaged('page.js')}</script>",
-        "</body></html>",
-    ]
-    return "\n".join(parts) + "\n"
+    environment = Environment(
+        loader=PackageLoader("bpc_cli.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["path"] = _path_of
+    environment.filters["printed"] = path_in_words
+    environment.globals["link_to"] = lambda run: _link(run, folder)
+    environment.globals["inline"] = lambda path: _inline(path.read_bytes(), path.suffix)
+    charts = chart_data(comparison)
+    script = "".join(map(_packaged, _SCRIPTS[: None if charts else 1]))
+    return environment.get_template("page.html").render(
+        comparison=comparison,
+        figures=figures,
+        refresh=None if refresh is None else f"{refresh:g}",
+        content_policy=_content_policy(script),
+        style=_packaged("web/page.css"),
+        script=script,
+        charts=charts,
+        headline=_headline(comparison),
+        notes=[*_notes(comparison), *figures.problems],
+        settings=shared_settings(comparison),
+        table=metrics_table(comparison),
+        alt=_alt_texts(comparison, figures),
+        seeds_in_words=_seeds_in_words(comparison.configurations),
+        samples=_samples(comparison.configurations, figures.samples),
+        animations=list(_animations(comparison.configurations, figures.animations)),
+        unhealthy=_unhealthy(comparison.runs, comparison.differing_at_all),
+        unfinished=_unfinished(comparison.unfinished, comparison.differing_at_all),
+    )
 
 
 def _packaged(name: str) -> str:
     """Read a file of this package, which an installed one has, too."""
     return resources.files("bpc_cli.reporting").joinpath(name).read_text("utf-8")
+
+
+def _content_policy(script: str) -> str:
+    """Allow a browser our own script and pictures of the page and beside it, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data: file: 'self'"
+    )
 
 
 def _headline(comparison: Comparison) -> str:
@@ -94,122 +154,91 @@ def _notes(comparison: Comparison) -> list[str]:
     if comparison.repeated:
         paths = ", ".join(_path_of(run) for run in comparison.repeated[:_MOST_REPEATED])
         notes.append(f"Left out, as later runs have the same configuration and seeds: {paths}.")
-    if len({_key_versions(run) for run in comparison.runs if run.versions}) > 1:
-        notes.append("These runs were made with different software or devices (see the end).")
+    if len({key_versions(run) for run in comparison.runs if run.versions}) > 1:
+        notes.append("These runs were made with different software or devices.")
     if comparison.configurations and all(len(c.lines) == 1 for c in comparison.configurations):
         notes.append("There is one seed for each configuration, so there are no intervals.")
     return notes
 
 
-def _trade_off(figures: ReportFigures) -> list[str]:
-    if figures.trade_off is None:
-        return []
-    caption = "Means over seeds, with 95 % bootstrap intervals of the mean."
-    alt = "metrics against what was swept, and against each other"
-    parts = ["<h2>Trade-off</h2>", _figure(figures.trade_off, alt, caption)]
-    if figures.heat_maps is not None:
-        caption = "Means over seeds, of the two options that were swept; bright is better."
-        parts.append(_figure(figures.heat_maps, "metrics over two options", caption))
-    return parts
+def _alt_texts(comparison: Comparison, figures: ReportFigures) -> dict[str, str]:
+    texts = {
+        "trade_off": alt_texts.trade_off_in_words,
+        "heat_maps": alt_texts.heat_maps_in_words,
+        "learning_curves": alt_texts.learning_curves_in_words,
+    }
+    return {
+        name: describe_figure(comparison)
+        for name, describe_figure in texts.items()
+        if getattr(figures, name) is not None
+    }
 
 
-def _configurations(comparison: Comparison) -> list[str]:
-    if not comparison.configurations:
-        return []
-    return ["<h2>Configurations and final metrics</h2>", metrics_table(comparison)]
+def _seeds_in_words(configurations: Sequence[Configuration]) -> str:
+    """Say over how many seeds means are taken."""
+    counts = sorted({len(each.lines) for each in configurations})
+    if not counts:
+        return ""
+    most = f" to {counts[-1]}" if len(counts) > 1 else ""
+    return f" Seeds of each configuration: {counts[0]}{most}."
 
 
-def _learning_curves(figures: ReportFigures, n_configurations: int) -> list[str]:
-    if figures.learning_curves is None:
-        return []
-    caption = (
-        f"Means and ranges over seeds, of {figures.n_curves} of {n_configurations} configurations; "
-        "losses are averaged over stretches of iterations."
-    )
-    return [
-        "<h2>Learning curves</h2>",
-        _figure(figures.learning_curves, "learning curves", caption),
-    ]
+class Samples(NamedTuple):
+    """Sample grids that a page shows, and how many more there are."""
+
+    shown: list[Grid]
+    n_left_out: int
 
 
-def _samples(
-    configurations: Sequence[Configuration], pictures: Sequence[bytes | None]
-) -> list[str]:
-    figures = [
-        f'<figure><img alt="samples" src="{_inline(picture, ".png")}">'
-        f"<figcaption>{escape(each.caption)}</figcaption></figure>"
-        for each, picture in zip(configurations, pictures, strict=True)
+def _samples(configurations: Sequence[Configuration], pictures: Sequence[bytes | None]) -> Samples:
+    grids = [
+        Grid(number, alt_texts.samples_in_words(each), each.caption, _inline(picture, ".png"))
+        for number, (each, picture) in enumerate(zip(configurations, pictures, strict=True))
         if picture is not None
     ]
-    if not figures:
-        return []
-    left_out = len(figures) - _MOST_SAMPLES
-    more = f"<p>{left_out} more configurations have samples.</p>" if left_out > 0 else ""
-    grids = "".join(figures[:_MOST_SAMPLES])
-    return ["<h2>Samples</h2>", f'<div class="grids">{grids}</div>{more}']
+    return Samples(grids[:_MOST_SAMPLES], max(0, len(grids) - _MOST_SAMPLES))
 
 
 def _animations(
     configurations: Sequence[Configuration], animations: Sequence[Path | None]
-) -> list[str]:
-    figures, embedded = [], 0
-    for each, path in zip(configurations, animations, strict=True):
+) -> Iterable[Grid]:
+    embedded = 0
+    for number, (each, path) in enumerate(zip(configurations, animations, strict=True)):
         if path is None:
             continue
         content = path.read_bytes()
         embedded += len(content)
         source = _inline(content, path.suffix) if embedded <= _MOST_EMBEDDED else path.name
-        figures.append(
-            f'<figure><img alt="samples during training" src="{source}">'
-            f"<figcaption>{escape(each.caption)}: <code>{escape(path.name)}</code>"
-            "</figcaption></figure>"
-        )
-    if not figures:
-        return []
-    return ["<h2>Samples during training</h2>", f'<div class="grids">{"".join(figures)}</div>']
+        alt = f"{alt_texts.samples_in_words(each)}, at each test point"
+        yield Grid(number, alt, each.caption, source, path.name)
 
 
-def _unhealthy(runs: Sequence[RunRecord], differing: Sequence[str]) -> list[str]:
+def _unhealthy(runs: Sequence[RunRecord], differing: Sequence[str]) -> RunList:
     """List the runs whose training showed signs of bad health, whether they finished or not."""
     unhealthy = [run for run in runs if run.health]
-    if not unhealthy:
-        return []
-    rows = "".join(
-        f"<tr><td><code>{escape(_path_of(run))}</code></td>"
-        f"<td>{escape(_options_in_words(run, differing))}</td>"
-        f'<td class="reason">{"<br>".join(map(escape, run.health))}</td></tr>'
-        for run in unhealthy[:_MOST_LISTED]
+    return _run_list(
+        [
+            (run, [ListCell([_options_in_words(run, differing)]), ListCell(run.health, "reason")])
+            for run in unhealthy
+        ]
     )
-    left_out = len(unhealthy) - _MOST_LISTED
-    more = f"<p>And {left_out} more.</p>" if left_out > 0 else ""
-    return [
-        "<h2>Runs whose training looks unhealthy</h2>",
-        '<div class="wide"><table><thead><tr><th>run</th><th>configuration</th><th>signs</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>{more}",
-    ]
 
 
-def _unfinished(runs: Sequence[RunRecord], differing: Sequence[str]) -> list[str]:
-    if not runs:
-        return []
-    rows = "".join(_unfinished_row(run, differing) for run in runs[:_MOST_LISTED])
-    more = f"<p>And {len(runs) - _MOST_LISTED} more.</p>" if len(runs) > _MOST_LISTED else ""
-    return [
-        "<h2>Runs that are not finished</h2>",
-        '<div class="wide"><table><thead><tr><th>run</th><th>status</th>'
-        "<th>configuration</th><th>iteration</th>"
-        f"<th>reason</th></tr></thead><tbody>{rows}</tbody></table></div>{more}",
-    ]
+def _unfinished(runs: Sequence[RunRecord], differing: Sequence[str]) -> RunList:
+    def cells(run: RunRecord) -> list[ListCell]:
+        iteration = str(whole(run.lines[-1], "iteration")) if run.lines else "–"
+        return [
+            ListCell([run.status]),
+            ListCell([_options_in_words(run, differing)]),
+            ListCell([iteration], "number"),
+            ListCell([run.reason or ""], "reason"),
+        ]
+
+    return _run_list([(run, cells(run)) for run in runs])
 
 
-def _unfinished_row(run: RunRecord, differing: Sequence[str]) -> str:
-    options = _options_in_words(run, differing)
-    iteration = whole(run.lines[-1], "iteration") if run.lines else "–"
-    return (
-        f"<tr><td><code>{escape(_path_of(run))}</code></td><td>{escape(run.status)}</td>"
-        f'<td>{escape(options)}</td><td class="number">{iteration}</td>'
-        f'<td class="reason">{escape(run.reason or "")}</td></tr>'
-    )
+def _run_list(rows: list[tuple[RunRecord, list[ListCell]]]) -> RunList:
+    return RunList(rows[:_MOST_LISTED], max(0, len(rows) - _MOST_LISTED))
 
 
 def _options_in_words(run: RunRecord, differing: Sequence[str]) -> str:
@@ -220,32 +249,9 @@ def _path_of(run: RunRecord) -> str:
     return shortened(run.name, _LONGEST_PATH)
 
 
-def _versions(runs: Sequence[RunRecord]) -> list[str]:
-    counts = Counter(_key_versions(run) for run in runs if run.versions)
-    if not counts:
-        return []
-    rows = "".join(
-        f'<tr><td class="number">{count}</td>'
-        f"<td>{escape(', '.join(f'{name} {version}' for name, version in versions))}</td></tr>"
-        for versions, count in counts.items()
-    )
-    return [
-        "<h2>Software and devices</h2>",
-        "<table><thead><tr><th>runs</th><th>made with</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>",
-    ]
-
-
-def _key_versions(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(run.versions.items()))
-
-
-def _figure(path: Path, alt: str, caption: str) -> str:
-    source = _inline(path.read_bytes(), path.suffix)
-    return (
-        f'<figure><div class="wide"><img alt="{alt}" src="{source}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+def _link(run: RunRecord, folder: Path) -> str:
+    """Write where a run's directory is from a page, as an address; its name is nobody's scheme."""
+    return f"./{quote(os.path.relpath(os.fsencode(run.path), os.fsencode(folder)))}/"
 
 
 def _inline(content: bytes, suffix: str) -> str:

@@ -3,33 +3,57 @@
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
+from typing import NamedTuple
 
 from bpc_cli.reporting.configurations import Comparison, in_words
 from bpc_cli.reporting.reader import OptionValue, RunRecord
 
 _MOST_OPTIONS = 200
 _MOST_COMMITS = 5
+_MOST_VERSIONS = 10
 _MOST_SWEPT = 20
 
 
-def settings_box(comparison: Comparison) -> list[str]:
-    """Write what runs share: words of their command lines, the commit, and every option."""
+class Settings(NamedTuple):
+    """What runs have in common, in words.
+
+    Attributes:
+        command: the command that makes them, where values differ with "…".
+        dates: when they ended; "" where none says.
+        commits: the commits that they were made with; "" where none is known.
+        versions: software and devices that they were made with, a line for each set of them.
+        options: names and values of options that all share, as many as are shown.
+        n_options: how many they share.
+    """
+
+    command: str
+    dates: str
+    commits: str
+    versions: list[str]
+    options: list[tuple[str, str]]
+    n_options: int
+
+
+def shared_settings(comparison: Comparison) -> Settings | None:
+    """Sum up what runs share; None where no run could be read."""
     runs = [run for run in comparison.runs if run.options]
     if not runs:
-        return []
+        return None
     shared = _shared_options(runs)
-    rows = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(in_words(value))}</td></tr>"
-        for name, value in list(shared.items())[:_MOST_OPTIONS]
+    shown = [(name, in_words(value)) for name, value in list(shared.items())[:_MOST_OPTIONS]]
+    return Settings(
+        command=_command(runs),
+        dates=" to ".join(_first_and_last([run.ended for run in runs if run.ended])),
+        commits=_counted([run.commit for run in runs if run.commit], _MOST_COMMITS),
+        versions=_versions(runs),
+        options=shown,
+        n_options=len(shared),
     )
-    return [
-        '<div class="settings">',
-        f"<p>Command: <code>{escape(_command(runs))}</code></p>",
-        *_commits(runs),
-        f"<details><summary>{len(shared)} settings that all runs share</summary>",
-        f'<div class="wide"><table><tbody>{rows}</tbody></table></div></details></div>',
-    ]
+
+
+def key_versions(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    """Return the software and device of a run such that they can be compared."""
+    return tuple(sorted(run.versions.items()))
 
 
 def _shared_options(runs: Sequence[RunRecord]) -> dict[str, OptionValue]:
@@ -50,9 +74,17 @@ def _command(runs: Sequence[RunRecord]) -> str:
     return " ".join(["bpc-train", *(["-m"] if swept else []), *shared, *swept])
 
 
-def _commits(runs: Sequence[RunRecord]) -> list[str]:
-    counts = Counter(run.commit for run in runs if run.commit)
-    if not counts:
-        return []
-    named = ", ".join(f"{commit} ({n} runs)" for commit, n in counts.most_common(_MOST_COMMITS))
-    return [f"<p>Commit: <code>{escape(named)}</code></p>"]
+def _first_and_last(dates: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([min(dates), max(dates)])) if dates else []
+
+
+def _counted(names: Sequence[str], most: int) -> str:
+    return ", ".join(f"{name} ({n} runs)" for name, n in Counter(names).most_common(most))
+
+
+def _versions(runs: Sequence[RunRecord]) -> list[str]:
+    counts = Counter(key_versions(run) for run in runs if run.versions)
+    return [
+        f"{', '.join(f'{name} {version}' for name, version in versions)} ({count} runs)"
+        for versions, count in counts.most_common(_MOST_VERSIONS)
+    ]

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from html import escape
+from typing import NamedTuple
 
 from bpc_cli.evaluation.metrics import Metric
 from bpc_cli.evaluation.statistics import Spread
@@ -13,7 +13,46 @@ from bpc_cli.reporting.reader import OptionValue, RunRecord
 from bpc_cli.reporting.text import shortened
 
 _MOST_OPTIONS = 30
+_MOST_RUNS = 20  # linked to in a row
 _LONGEST_CELL = 10_000  # readers of CSV have limits of their own
+
+
+class Cell(NamedTuple):
+    """A cell of a table.
+
+    Attributes:
+        text: what it shows.
+        kind: words for its style: "number", "best".
+        value: what its column is sorted by.
+        interval: a second line: an interval.
+    """
+
+    text: str
+    kind: str
+    value: str
+    interval: str = ""
+
+
+class Row(NamedTuple):
+    """A configuration: its cells, its runs that are linked to, and how many more it has."""
+
+    cells: list[Cell]
+    runs: list[RunRecord]
+    more_runs: str
+
+
+class Table(NamedTuple):
+    """Configurations and their final metrics.
+
+    Attributes:
+        headings: the columns'.
+        rows: a row for each configuration.
+        n_left_out: how many options there is no column for.
+    """
+
+    headings: list[str]
+    rows: list[Row]
+    n_left_out: int
 
 
 def results_table(runs: Sequence[RunRecord]) -> str:
@@ -39,62 +78,46 @@ def results_table(runs: Sequence[RunRecord]) -> str:
     return written.getvalue()
 
 
-def metrics_table(comparison: Comparison) -> str:
-    """Write configurations and their final metrics as an HTML table that a browser can sort."""
-    metrics, label_loss = comparison.metrics, comparison.label_loss
+def metrics_table(comparison: Comparison) -> Table | None:
+    """List configurations and their final metrics; None where there are none."""
+    if not comparison.configurations:
+        return None
     options = list(comparison.configurations[0].options)[:_MOST_OPTIONS]
-    titles = [metric.axis_label(label_loss) for metric in metrics]
-    headings = ["data set", *options, "seeds", *titles]
-    head = "".join(f'<th scope="col"><button>{escape(text)}</button></th>' for text in headings)
-    rows = [
-        f"<tr>{_row(configuration, comparison, options, metrics)}</tr>"
-        for configuration in comparison.configurations
-    ]
-    left_out = len(comparison.configurations[0].options) - len(options)
-    more = f"<p>They differ in {left_out} more options.</p>" if left_out else ""
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{more}"
-        "<p>★ best mean of its data set. Mean ± standard deviation over seeds, and the 95 % "
-        "bootstrap interval of the mean. Every run and seed: <code>results.csv</code>.</p>"
+    titles = [metric.axis_label(comparison.label_loss) for metric in comparison.metrics]
+    return Table(
+        headings=["data set", *options, "seeds", *titles],
+        rows=[_row(each, comparison, options) for each in comparison.configurations],
+        n_left_out=len(comparison.configurations[0].options) - len(options),
     )
 
 
-def _row(
-    configuration: Configuration,
-    comparison: Comparison,
-    options: Sequence[str],
-    metrics: Sequence[Metric],
-) -> str:
+def _row(configuration: Configuration, comparison: Comparison, options: Sequence[str]) -> Row:
     cells = [_cell(configuration.data_set)]
     cells += [_cell(configuration.options[name]) for name in options]
     cells.append(_cell(len(configuration.lines)))
-    for metric in metrics:
+    for metric in comparison.metrics:
         is_best = comparison.best(configuration.data_set, metric) is configuration
         cells.append(_metric_cell(configuration.spreads.get(metric.name), metric, is_best=is_best))
-    return "".join(cells)
+    left_out = len(configuration.runs) - _MOST_RUNS
+    more = f"and {left_out} more" if left_out > 0 else ""
+    return Row(cells, configuration.runs[:_MOST_RUNS], more)
 
 
 def _csv_cell(value: OptionValue) -> OptionValue:
     return shortened(value, _LONGEST_CELL) if isinstance(value, str) else value
 
 
-def _cell(value: OptionValue) -> str:
-    kind = ' class="number"' if is_number(value) else ""
+def _cell(value: OptionValue) -> Cell:
     text = in_words(value)
-    key = str(value) if is_number(value) else text
-    return f'<td{kind} data-value="{escape(key)}">{escape(text)}</td>'
+    return Cell(text, "number", str(value)) if is_number(value) else Cell(text, "", text)
 
 
-def _metric_cell(spread: Spread | None, metric: Metric, *, is_best: bool) -> str:
+def _metric_cell(spread: Spread | None, metric: Metric, *, is_best: bool) -> Cell:
     if spread is None:
-        return '<td class="number" data-value="">–</td>'
+        return Cell("–", "number", "")
     digits = metric.decimals
-    text = f"{'★ ' if is_best else ''}{spread.mean:.{digits}f}"
+    text, interval = f"{'★ ' if is_best else ''}{spread.mean:.{digits}f}", ""
     if spread.std is not None:
         text += f" ± {spread.std:.{digits}f}"
-        text += (
-            f'<br><span class="interval">[{spread.low:.{digits}f}, {spread.high:.{digits}f}]</span>'
-        )
-    kind = "number best" if is_best else "number"
-    return f'<td class="{kind}" data-value="{spread.mean!r}">{text}</td>'
+        interval = f"[{spread.low:.{digits}f}, {spread.high:.{digits}f}]"
+    return Cell(text, "number best" if is_best else "number", repr(spread.mean), interval)

@@ -61,7 +61,9 @@ def draw_learning_curves(
     return figure
 
 
-def curve_of(configuration: Configuration, metric: Metric) -> Curve | None:
+def curve_of(
+    configuration: Configuration, metric: Metric, most_points: int = _MOST_POINTS
+) -> Curve | None:
     """Collect a metric by iteration over a configuration's seeds; None if they share no iteration.
 
     What is known of every iteration, as losses are, is averaged over stretches of iterations first,
@@ -78,7 +80,7 @@ def curve_of(configuration: Configuration, metric: Metric) -> Curve | None:
     if not shared:
         return None
     values = np.array([[own[iteration] for iteration in shared] for own in by_seed.values()])
-    stretches = np.array_split(np.arange(len(shared)), min(len(shared), _MOST_POINTS))
+    stretches = np.array_split(np.arange(len(shared)), min(len(shared), most_points))
     points = np.array([values[:, stretch].mean(axis=1) for stretch in stretches])
     middles = np.array([np.mean([shared[i] for i in stretch]) for stretch in stretches])
     return Curve(middles, points.mean(axis=1), points.min(axis=1), points.max(axis=1))

@@ -19,7 +19,7 @@ from bpc_cli.reporting.figures.trade_off import draw_trade_off
 
 @dataclasses.dataclass(frozen=True)
 class ReportFigures:
-    """A report's figures, as they are saved.
+    """A report's figures, as they are saved: of PNG and SVG the smaller file, which a page holds.
 
     Attributes:
         trade_off: metrics against what was swept; None without finished runs.
@@ -41,7 +41,7 @@ class ReportFigures:
 
 
 def save_figures(comparison: Comparison, folder: Path) -> ReportFigures:
-    """Save every figure of a report in a folder: curves as SVG and PNG, animations as GIF.
+    """Save every figure of a report in a folder: curves as SVG, PNG and PDF, animations as GIF.
 
     Raises:
         OSError: if one cannot be written; one that cannot be drawn is left out.
@@ -55,7 +55,7 @@ def save_figures(comparison: Comparison, folder: Path) -> ReportFigures:
         animations.append(None if content is None else path)
     problems: list[str] = []
 
-    def save(name: str, shown_as: str, draw: Callable[[], Figure | None]) -> Path | None:
+    def save(name: str, draw: Callable[[], Figure | None]) -> Path | None:
         try:
             contents = _encoded(draw())
         except Exception as error:  # whatever numbers a run may have, the rest of a report is made
@@ -64,15 +64,13 @@ def save_figures(comparison: Comparison, folder: Path) -> ReportFigures:
             return None
         for suffix, content in contents.items():
             write_atomically((folder / name).with_suffix(suffix), content)
+        shown_as = min((".svg", ".png"), key=lambda suffix: len(contents.get(suffix, b"")))
         return (folder / name).with_suffix(shown_as) if contents else None
 
     return ReportFigures(
-        # Vectors are small for the trade-off's few points; the curves' many are smaller as pixels.
-        trade_off=save("trade_off", ".svg", lambda: draw_trade_off(comparison)),
-        heat_maps=save("heat_maps", ".svg", lambda: draw_heat_maps(comparison)),
-        learning_curves=save(
-            "learning_curves", ".png", lambda: draw_learning_curves(comparison, curves)
-        ),
+        trade_off=save("trade_off", lambda: draw_trade_off(comparison)),
+        heat_maps=save("heat_maps", lambda: draw_heat_maps(comparison)),
+        learning_curves=save("learning_curves", lambda: draw_learning_curves(comparison, curves)),
         n_curves=len(curves),
         samples=[sample_picture(configuration) for configuration in comparison.configurations],
         animations=animations,
@@ -81,14 +79,17 @@ def save_figures(comparison: Comparison, folder: Path) -> ReportFigures:
 
 
 def _encoded(figure: Figure | None) -> dict[str, bytes]:
-    """Draw a figure as SVG and PNG; nothing where there is none."""
+    """Draw a figure as SVG, PNG and PDF; nothing where there is none."""
     if figure is None:
         return {}
     contents = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks, and of narrow panels
         # Without a date, the same runs make the same file.
-        for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
+        dates = {".svg": {"Date": None}, ".png": None, ".pdf": {"CreationDate": None}}
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # once for all formats
+        for suffix, metadata in dates.items():
             file = io.BytesIO()
             figure.savefig(file, format=suffix[1:], dpi=130, metadata=metadata)
             contents[suffix] = file.getvalue()
