@@ -94,12 +94,13 @@ def _register_plugins() -> None:
     """Make our plugins known to Hydra, which does not find those of an editable installation."""
     known = Plugins.instance()  # first, as it loads the modules anew that ours build on
     ours = importlib.import_module("hydra_plugins.bpc")
-    for plugin in (ours.Sweeper, ours.VmapLauncher, ours.SlurmLauncher, ours.LocalLauncher):
+    launchers = (ours.VmapLauncher, ours.SlurmLauncher, ours.LocalLauncher)
+    for plugin in (ours.Sweeper, *launchers):
         known.register(plugin)
     # Else Hydra would lay its plugins' own launcher configs under ours of the same names.
-    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    theirs = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
     for name in LAUNCHERS[2:]:
-        launchers.pop(f"{name}.yaml", None)
+        theirs.pop(f"{name}.yaml", None)
 
 
 def _prepare_flags(command: str) -> None:

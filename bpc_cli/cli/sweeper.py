@@ -1,0 +1,195 @@
+"""Sweeps: a job for each combination of values, and what is said of them all."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from bpc_cli.cli.composing import Composer, announced
+from bpc_cli.cli.jobs import EndOfSweep, JobsFailed
+from bpc_cli.cli.sweeping import Sweep
+from bpc_cli.errors import UserError, one_line
+from bpc_cli.options.check import check_config
+from bpc_cli.runs.signals import Stopped
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's basic sweeper, which says what it will run, and in the end how each job has ended.
+
+    Raises:
+        JobsFailed: if any did.
+    """
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra gives.
+
+        Raises:
+            HydraException: if the launcher that is asked for is not installed.
+        """
+        try:
+            super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        except RuntimeError as error:
+            if "Unknown plugin class" not in str(error):
+                raise
+            chosen = config.hydra.runtime.choices["hydra/launcher"]
+            raise HydraException(
+                f"hydra/launcher={chosen} needs the extra 'sweep': pip install 'bpc-cli[sweep]'"
+            ) from error
+        self._task = task_function
+        self._launcher_name = str(config.hydra.runtime.choices["hydra/launcher"])
+        self._sweep: Sweep | None = None
+        self._signals: list[int] = []
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run a job for each combination of values.
+
+        Raises:
+            Stopped: if a signal has ended the processes that jobs ran in.
+        """
+        assert self.config is not None
+        if self._task.is_dry:
+            return self._describe(arguments)
+        again = f"hydra.sweep.dir={os.path.relpath(self.config.hydra.sweep.dir)}"
+        in_processes = self._launcher_name == "joblib"
+        try:
+            with contextlib.ExitStack() as waiting:
+                if in_processes:
+                    self._signals = waiting.enter_context(signals_left_to_jobs())
+                jobs = self._run_jobs(arguments)
+        except (HydraException, OmegaConfBaseException, JobsFailed, OSError):
+            raise
+        except EndOfSweep:
+            self._print_table()
+            raise
+        except KeyboardInterrupt:
+            if not (self._task.in_job or self._task.how_to_resume):
+                self._task.how_to_resume.append(f"the same command with {again} resumes")
+            raise
+        except Exception as error:
+            if self._task.in_job:
+                raise
+            raise JobsFailed(
+                f"a job ended without an answer ({one_line(error)}); the same command with {again} "
+                "runs what is unfinished"
+            ) from error
+        if self._signals:
+            self._task.how_to_resume.append(f"the same command with {again} resumes")
+            raise Stopped(self._signals[0])
+        self._print_table()
+        if reasons := [job.return_value for job in jobs if job.return_value]:
+            verdict = f"{len(reasons)} of {len(jobs)} jobs failed"
+            if self._launcher_name.startswith("submitit"):  # which has said why
+                raise JobsFailed(f"{verdict}: {'; '.join(reasons)}")
+            raise JobsFailed(verdict, reasons)
+
+    def _run_jobs(self, arguments: list[str]) -> list[JobReturn]:
+        """Run all jobs, and return what has come of each."""
+        return [job for batch in super().sweep(arguments) for job in batch]
+
+    def _describe(self, arguments: Sequence[str]) -> None:
+        """List the jobs, and what is wrong with any; write nothing.
+
+        Raises:
+            JobsFailed: if something is.
+        """
+        self.overrides = [
+            [job for batch in self.split_arguments(self._parse(arguments), None) for job in batch]
+        ]
+        (jobs,) = self.overrides
+        self.validate_batch_is_legal(jobs)
+        self._print_table()
+        self._check(jobs)
+
+    def _parse(self, arguments: Sequence[str]) -> list[Override]:
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(self.hydra_context.config_loader)
+        return parser.parse_overrides([*self._parse_config(), *arguments])
+
+    def _check(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Check that jobs' options are such as can be.
+
+        Raises:
+            JobsFailed: if one's are not.
+        """
+        composer, reasons = self._composer(), []
+        for number, job in enumerate(jobs):
+            config = composer.compose(job)
+            with open_dict(config):
+                del config["hydra"]
+            try:
+                check_config(config, self._task.schema)
+            except UserError as error:
+                reasons.append(f"job {number}: {one_line(error)}")
+        if reasons:
+            raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs cannot be run", reasons)
+
+    def _composer(self) -> Composer:
+        assert self.hydra_context is not None and self.config is not None
+        return Composer(self.hydra_context.config_loader, self.config)
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Check that all jobs can be composed, before the first of them runs.
+
+        Raises:
+            HydraException, OmegaConfBaseException: if one cannot.
+        """
+        composer = self._composer()
+        for job in announced(batch):
+            composer.check(job)
+        if self._sweep is None:
+            self._announce(composer)
+
+    def _announce(self, composer: Composer) -> None:
+        """Say what the sweep will run, and let its jobs know what they are called."""
+        assert self.config is not None and self.overrides is not None
+        jobs = [job for batch in self.overrides for job in batch]
+        directories = [composer.directory(job, number) for number, job in enumerate(jobs)]
+        sweep_directory = Path(self.config.hydra.sweep.dir)
+        self._sweep = Sweep(sweep_directory, jobs, directories, self._task.schema)
+        print(self._sweep.announcement(), flush=True)
+        if not self._launcher_name.startswith("submitit"):  # whose jobs have a log each
+            self._task.sweep = self._sweep
+
+    def _print_table(self) -> None:
+        if self._sweep is not None:
+            print(self._sweep.table(), flush=True)
+
+
+@contextlib.contextmanager
+def signals_left_to_jobs() -> Iterator[list[int]]:
+    """Wait in a `with` block for the processes of jobs, which a signal tells to save and stop.
+
+    Ctrl-C reaches them by itself; SIGTERM is passed on.
+
+    Yields:
+        The signals that have come.
+    """
+    signals: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        if number != signal.SIGINT:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+
+    previous = {each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
