@@ -6,9 +6,11 @@ class UserError(Exception):
 
     Attributes:
         ends_sweep: whether the jobs of a sweep that are still to come are not to be run.
+        is_planned: whether it ended a job as the user wished, which is no failure.
     """
 
     ends_sweep = False
+    is_planned = False
 
 
 def one_line(error: BaseException) -> str:

@@ -187,6 +187,7 @@ def open_run(work: Work) -> "Run | None":
         UserError: if the config cannot be run; nothing is left behind then.
     """
     from bpc_cli.cli.build import list_changes
+    from bpc_cli.cli.search.pruning import judge_of
     from bpc_cli.runs.clock import PhaseClock
     from bpc_cli.runs.directory import RunDirectory, claimed, is_finished
     from bpc_cli.runs.loggers import Loggers, logger_makers, require_extras
@@ -221,7 +222,7 @@ def open_run(work: Work) -> "Run | None":
         makers = logger_makers(config.logger, plan.options, directory, start.iteration + 1)
         loggers = Loggers(makers, run.warn)
         closing.callback(loggers.close)
-        recorder = Recorder(run, clock, plan, start, loggers)
+        recorder = Recorder(run, clock, plan, start, loggers, judge_of(job))
         ensemble = dataclasses.replace(ensemble, states=states)
         return Run(plan, directory, start.iteration, ensemble, recorder, closing.pop_all())
 

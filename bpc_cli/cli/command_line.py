@@ -95,7 +95,7 @@ def _register_plugins() -> None:
     known = Plugins.instance()  # first, as it loads the modules anew that ours build on
     ours = importlib.import_module("hydra_plugins.bpc")
     launchers = (ours.VmapLauncher, ours.SlurmLauncher, ours.LocalLauncher)
-    for plugin in (ours.Sweeper, *launchers):
+    for plugin in (ours.Sweeper, ours.OptunaSweeper, *launchers):
         known.register(plugin)
     # Else Hydra would lay its plugins' own launcher configs under ours of the same names.
     theirs = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})

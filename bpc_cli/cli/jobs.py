@@ -147,7 +147,9 @@ class Task:
                 failures = self._run([checked[n]._replace(began=self._began) for n in group])
                 self._began = time.time()
                 for number, failure in zip(group, failures, strict=True):
-                    if failure is not None:
+                    if getattr(failure, "is_planned", False):
+                        print(f"{self._prefix_of(composed[number])}{failure}", flush=True)
+                    elif failure is not None:
                         reasons[number] = self._report(composed[number], failure)
                 if self.sweep and (line := self.sweep.progress()):
                     print(line, flush=True)

@@ -20,6 +20,7 @@ from bpc_cli.runs.directory import SUMMARY, read_summary
 EVALUATION = "metrics.json"  # what `bpc-eval` leaves in place of a summary
 _MOST_BYTES = 2**26
 _LONGEST_LABEL = 60
+_LONGEST_NUMBER = 6  # that is not rounded
 _NARROWEST = 4  # of a column of swept values
 
 
@@ -47,6 +48,8 @@ class Sweep:
         overrides: of each job.
         directories: of each job.
         schema: the dataclass that a config must fit.
+        searched: of a search, the options that are searched, whether jobs differ in them or not.
+        n_to_come: how many jobs are not known yet.
     """
 
     def __init__(
@@ -55,9 +58,12 @@ class Sweep:
         overrides: Sequence[Sequence[str]],
         directories: Sequence[Path],
         schema: type,
+        searched: Sequence[str] = (),
+        n_to_come: int = 0,
     ):
         self._directory = directory
-        self._swept = swept_values(overrides, schema)
+        self._swept = swept_values(overrides, schema, searched)
+        self._n_jobs = len(overrides) + n_to_come
         self._jobs = [
             SweptJob(
                 " ".join(f"{name}={values[number]}" for name, values in self._swept.items()),
@@ -99,11 +105,11 @@ class Sweep:
         ended = sum(
             job.was_finished or _when_written(job.directory) != job.written for job in self._jobs
         )
-        if ended in (before, self._n_reported, len(self._jobs)):
+        if ended in (before, self._n_reported, self._n_jobs):
             return None
         self._n_reported = ended
-        left = (time.monotonic() - self._began) / (ended - before) * (len(self._jobs) - ended)
-        return f"{ended} of {len(self._jobs)} jobs done, about {_in_words(left)} left"
+        left = (time.monotonic() - self._began) / (ended - before) * (self._n_jobs - ended)
+        return f"{ended} of {self._n_jobs} jobs done, about {_in_words(left)} left"
 
     def table(self) -> str:
         """List each job with the values of what is swept, what it has reached and how it ended.
@@ -142,16 +148,24 @@ def narrowed(widths: Sequence[int], room: int) -> list[int]:
     return narrow
 
 
-def swept_values(overrides: Sequence[Sequence[str]], schema: type) -> dict[str, list[str]]:
+def swept_values(
+    overrides: Sequence[Sequence[str]], schema: type, searched: Sequence[str] = ()
+) -> dict[str, list[str]]:
     """List what differs between jobs: the short name of each option, and every job's value of it.
 
-    An option's short name is the last part of its name, where no other option has the same.
+    What is searched is listed in any case, its numbers rounded to four digits. An option's short
+    name is the last part of its name, where no other option has the same.
     """
     values: dict[str, list[str]] = {}
     for word in (word for own in overrides for word in filter_overrides(own)):
         option, _, value = word.lstrip("+~").partition("=")
         values.setdefault(option, []).append(value)
-    swept = {option: each for option, each in values.items() if len(set(each)) > 1}
+    in_any_case = {option.lstrip("+~") for option in searched}
+    swept = {
+        option: [_rounded(value) for value in each] if option in in_any_case else each
+        for option, each in values.items()
+        if option in in_any_case or len(set(each)) > 1
+    }
     fields = dict(option_fields(schema))
     shorts = {option: _short_name(option, fields) for option in fields.keys() | swept.keys()}
     counts = collections.Counter(shorts.values())
@@ -159,6 +173,13 @@ def swept_values(overrides: Sequence[Sequence[str]], schema: type) -> dict[str, 
         shorts[option] if counts[shorts[option]] == 1 else option: each
         for option, each in swept.items()
     }
+
+
+def _rounded(value: str) -> str:
+    try:
+        return f"{float(value):.4g}" if len(value) > _LONGEST_NUMBER else value
+    except ValueError:
+        return value
 
 
 def _short_name(option: str, fields: dict[str, Any]) -> str:

@@ -20,6 +20,12 @@ class UnstableError(UserError):
     """A sign of bad health, where that is to end the run."""
 
 
+class PrunedError(UserError):
+    """Other runs of a search do better."""
+
+    is_planned = True
+
+
 class SweepEndedError(UserError):
     """Another run of the sweep failed, and was to end it."""
 
@@ -31,6 +37,7 @@ _STATUS = {
     SystemExit: "interrupted",  # by a cluster's launcher, which puts the job back into its queue
     DivergedError: "diverged",
     UnstableError: "unstable",
+    PrunedError: "pruned",
     SweepEndedError: "interrupted",
 }
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from bpc_cli.runs.device import device_kind
 from bpc_cli.runs.directory import RunDirectory
 from bpc_cli.runs.endings import (
     DivergedError,
+    PrunedError,
     UnstableError,
     diverged,
     is_finite,
@@ -62,16 +63,24 @@ class Recorder:
         plan: what the run is to do.
         start: what it resumes.
         loggers: where else metrics go.
+        is_hopeless: whether a run that has tested like this, in the mean over seeds, is to end.
     """
 
     def __init__(
-        self, run: RunDirectory, clock: PhaseClock, plan: Plan, start: Start, loggers: Loggers
+        self,
+        run: RunDirectory,
+        clock: PhaseClock,
+        plan: Plan,
+        start: Start,
+        loggers: Loggers,
+        is_hopeless: Callable[[MetricsLine], bool] = lambda line: False,
     ):
         self.clock = clock
         self._run = run
         self._plan = plan
         self._start = start
         self._loggers = loggers
+        self._is_hopeless = is_hopeless
         self._pending: list[MetricsLine] = []  # metrics lines since the last test point
         self._to_first_step: float | None = None
         self._earlier = 0.0  # what earlier processes of this run had spent before their first step
@@ -151,6 +160,7 @@ class Recorder:
             DivergedError: if what is generated is not finite, as from weights that are about to
                 overflow.
             UnstableError: at a sign of bad health, if that is to end the run.
+            PrunedError: if the run is hopeless, and not at its end.
         """
         is_first = self._final is None
         lines = self._pending[-len(tests) :]
@@ -177,6 +187,9 @@ class Recorder:
         if is_first:
             load_in_background()
         self._heed_health()
+        if iteration < self._plan.schedule.n_iters and self._is_hopeless(mean_line(lines)):
+            kept = what_is_kept(self._checkpoints.saved)
+            raise PrunedError(f"pruned at iteration {iteration}: other trials do better ({kept})")
 
     def checkpoint_is_due(self, iteration: int) -> bool:
         """Tell whether the schedule asks for a checkpoint now."""

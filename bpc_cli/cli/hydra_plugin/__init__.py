@@ -18,12 +18,17 @@ from bpc_cli.cli import sweeper
 from bpc_cli.cli.cluster import launchers
 from bpc_cli.cli.composing import Composer, announced
 from bpc_cli.cli.jobs import Job
+from bpc_cli.cli.search.sweeper import SearchSweeper
 
 log = logging.getLogger(__name__)
 
 
 class Sweeper(sweeper.Sweeper):
     """Hydra's basic sweeper and what ours adds to it, under a name that Hydra takes."""
+
+
+class OptunaSweeper(SearchSweeper):
+    """Searches with Optuna, under a name that Hydra takes."""
 
 
 class VmapLauncher(Launcher):

@@ -1,0 +1,1 @@
+"""Searching for good values of options with Optuna, a job for each trial."""
