@@ -32,6 +32,17 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(found)
 
 
+def cache_directory() -> Path:
+    """Name the directory for what can be made again: `$BPC_CACHE_DIR` or the user's cache.
+
+    Raises:
+        OSError: if the user has no home directory.
+    """
+    if chosen := os.environ.get("BPC_CACHE_DIR"):
+        return expanded(chosen)
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "bpc"
+
+
 def check_inside(directory: Path, path: Path) -> Path:
     """Find where a path in a directory really is, if it is safe to open.
 

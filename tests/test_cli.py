@@ -780,6 +780,9 @@ def test_the_documented_commands_compose(program, command, tmp_path):
     assert len(commands) >= {"bpc-train": 15, "bpc-eval": 2}[program]
     for line in commands:
         words = shlex.split(line, comments=True)
-        if not {"-m", "--help", "--dry-run"} & {*words}:
-            done = command(program, *words, "--cfg", "job")
+        if "hydra/launcher=submitit_slurm" in words:  # and there is no Slurm here
+            words = [word for word in words if not word.startswith("hydra")]
+        if not {"--help", "--dry-run", "--where", "--clear-cache"} & {*words}:
+            checked = ("--dry-run",) if "-m" in words else ("--cfg", "job")
+            done = command(program, *words, *checked)
             assert done.returncode == 0, done.stderr

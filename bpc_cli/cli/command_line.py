@@ -19,7 +19,7 @@ from bpc_cli.cli.commands import Command
 from bpc_cli.cli.completion import completions
 from bpc_cli.cli.help import choices_of, explain
 from bpc_cli.cli.jobs import EndOfSweep, JobsFailed, Task, fail
-from bpc_cli.errors import one_line
+from bpc_cli.errors import UserError, one_line
 from bpc_cli.options.check import (
     explain_omegaconf_error,
     unknown_choice,
@@ -45,6 +45,9 @@ def run_command(command: Command) -> None:
         return
     if "--version" in sys.argv[1:]:
         print(f"{command.name} {importlib.metadata.version('bpc-cli')}")
+        return
+    if {"--where", "--clear-cache"} & set(sys.argv[1:]):
+        _care_for_caches(command.name, clear="--clear-cache" in sys.argv[1:])
         return
     if (words := completions(command)) is not None:
         print("\n".join(words))
@@ -87,6 +90,16 @@ def run_command(command: Command) -> None:
     finally:
         gc.freeze()  # else Python looks for garbage among all of JAX's objects before it exits
     if task.failures:
+        sys.exit(1)
+
+
+def _care_for_caches(command: str, *, clear: bool) -> None:
+    from bpc_cli.cli import caches
+
+    try:
+        print(caches.empty_ours() if clear else caches.describe())
+    except (UserError, OSError) as error:
+        fail(command, one_line(error))
         sys.exit(1)
 
 

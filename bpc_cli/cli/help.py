@@ -24,6 +24,8 @@ _SWEEP = (
 _FLAGS = (
     ("--cfg job", "print the composed config and stop"),
     ("--version", "print the version and stop"),
+    ("--where", "list where compiled programs and data sets are kept, and their sizes"),
+    ("--clear-cache", "remove compiled programs and packed copies of data sets"),
     ("-sc install=bash", 'tab completion: eval "$({command} -sc install=bash)"'),
     ("--hydra-help", "the other flags, which are Hydra's"),
 )

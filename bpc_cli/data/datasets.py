@@ -78,7 +78,7 @@ def load_dataset(
     """
     if name == "digits":
         return load_digits()
-    directory = _data_directory(data_dir)
+    directory = data_directory(data_dir)
     if data_dir is not None:
         check_data_directory(directory)
     if name == "auto":
@@ -131,7 +131,7 @@ def load_packed(name: str, *, data_dir: str | os.PathLike | None = None) -> Data
     Returns:
         The data set; None where it has not been packed, or its packed copy is damaged.
     """
-    return _read_packed(packed_directory(_data_directory(data_dir), name), name)
+    return _read_packed(packed_directory(data_directory(data_dir), name), name)
 
 
 def batch_indices(
@@ -233,7 +233,12 @@ def load_digits() -> Dataset:
     )
 
 
-def _data_directory(data_dir: str | os.PathLike | None) -> Path:
+def data_directory(data_dir: str | os.PathLike | None = None) -> Path:
+    """Name TFDS's directory: the one given, or `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+
+    Raises:
+        UserError: if the user has no home directory.
+    """
     return _expanded(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
@@ -266,7 +271,7 @@ def _load_mnist_or_digits(data_dir: str | os.PathLike | None, archive_dir: str |
 
 
 def _mnist_can_be_had(data_dir: str | os.PathLike | None, archive_dir: str | None) -> bool:
-    directory = _data_directory(data_dir)
+    directory = data_directory(data_dir)
     if archive_dir or _standing_archives("mnist") or is_prepared(directory, "mnist"):
         return True
     from bpc_cli.data import tfds

@@ -71,9 +71,14 @@ def _any_file(folder: Path, pattern: str) -> bool:
     return any(path.is_file() for path in folder.glob(pattern))
 
 
+def packed_below(data_dir: Path) -> Path:
+    """Name the folder of all packed data sets."""
+    return data_dir / _PACKED
+
+
 def packed_directory(data_dir: Path, name: str) -> Path:
     """Choose where a data set's packed copy lies."""
-    return data_dir / _PACKED / name.replace("/", "-")
+    return packed_below(data_dir) / name.replace("/", "-")
 
 
 def is_prepared(data_dir: Path, name: str) -> bool:

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError, one_line
-from bpc_cli.files import expanded
+from bpc_cli.files import cache_directory
 from bpc_cli.runs.compilation_cache import keep_programs
 
 
@@ -53,17 +53,6 @@ def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> N
             f"JAX finds no device of JAX_PLATFORMS={platforms}: install what it needs, or choose "
             f"JAX_PLATFORMS=cpu{f' ({reason})' if reason else ''}"
         ) from error
-
-
-def cache_directory() -> Path:
-    """Name the directory for what can be made again: `$BPC_CACHE_DIR` or the user's cache.
-
-    Raises:
-        OSError: if the user has no home directory.
-    """
-    if chosen := os.environ.get("BPC_CACHE_DIR"):
-        return expanded(chosen)
-    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "bpc"
 
 
 def device_kind() -> str:
