@@ -1,12 +1,14 @@
 # `make help` lists the targets; each makes the environment that it needs. PYTHON chooses the
 # interpreter (3.11 or newer), VENV where the environment goes, ARGS what is added to a command.
+# LOCKED=0 takes the newest versions that pyproject.toml allows, for tests alone.
 PYTHON ?= python3
 VENV ?= .venv
+LOCKED ?= 1
 ARGS ?=
 READY := $(VENV)/.ready
 
 .PHONY: install docs help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
-.PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel vendor lock
+.PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel release vendor lock
 
 install: $(READY) ## make the environment
 
@@ -17,8 +19,12 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+ifeq ($(LOCKED),1)
 	$(VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+else
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test,sweep,tensorboard]'
+endif
 	@touch $@
 
 train: $(READY) ## train on MNIST (or the embedded digits) with the published example's setting
@@ -84,6 +90,12 @@ docs: $(READY) ## build the documentation in site/, strictly and without a netwo
 wheel: $(READY) ## build the wheel
 	rm -rf build
 	$(VENV)/bin/python -m build --wheel
+
+release: $(READY) ## build sdist and wheel, check them, and run both commands from each (minutes)
+	rm -rf build dist
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/twine check --strict dist/*
+	for package in dist/*; do PYTHON=$(PYTHON) .ci/try-package "$$package" || exit 1; done
 
 # ECharts' parts that reports use, as one file; both versions are fixed in vendor/package.json.
 vendor: ## bundle the charts' library anew for bpc-report (needs npm)
