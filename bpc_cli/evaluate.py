@@ -195,7 +195,8 @@ def save_evaluation(
     formats: list[str],
 ) -> None:
     """Leave an evaluation's metrics and its two figures in a directory."""
-    from bpc_cli.plots import save_confusion_matrix, save_sample_grid
+    from bpc_cli.plots.confusion import save_confusion_matrix
+    from bpc_cli.plots.sample_grids import save_sample_grid
 
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / EVALUATION, evaluation.to_json())

@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bpc_cli.evaluation.metrics import METRICS
-from bpc_cli.plots import draw_curves, save_confusion_matrix, save_curves, save_sample_grid
+from bpc_cli.plots.confusion import save_confusion_matrix
+from bpc_cli.plots.curves import draw_curves, save_curves
+from bpc_cli.plots.sample_grids import save_sample_grid
 
 
 def metrics_lines(seeds: Iterable[int] = (0,), n_iterations: int = 4) -> list[dict]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpc_cli.files import JsonObject
-from bpc_cli.plots import save_figure
+from bpc_cli.plots.saving import save_figure
 
 if TYPE_CHECKING:  # so that names can be listed without JAX
     from jaxtyping import Array, PRNGKeyArray

@@ -18,7 +18,7 @@ from bpc_cli.core.models import Model
 from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.evaluation.parts import in_parts
 from bpc_cli.evaluation.results import count_steps, verdict_on
-from bpc_cli.plots import label_log_axis_plainly, label_steps, marker_of
+from bpc_cli.plots.axes import label_log_axis_plainly, label_steps, marker_of
 
 NEEDS_INFERENCE = True
 RELAXES = ("both",)

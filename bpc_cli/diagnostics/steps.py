@@ -19,7 +19,7 @@ from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.evaluation.metrics import METRICS, class_means, generation_error
 from bpc_cli.evaluation.parts import in_parts
 from bpc_cli.evaluation.results import count_steps
-from bpc_cli.plots import label_steps, marker_of, write_ticks_in_full
+from bpc_cli.plots.axes import label_steps, marker_of, write_ticks_in_full
 
 NEEDS_INFERENCE = True
 RELAXES = ("image", "label")

@@ -7,7 +7,8 @@ from typing import Any
 
 from bpc_cli.evaluation.metrics import NetworkTest
 from bpc_cli.evaluation.statistics import MetricsLine
-from bpc_cli.plots import save_curves, save_sample_grid
+from bpc_cli.plots.curves import save_curves
+from bpc_cli.plots.sample_grids import save_sample_grid
 from bpc_cli.runs.directory import RunDirectory
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.summary import which_seeds

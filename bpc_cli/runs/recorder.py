@@ -16,7 +16,7 @@ from bpc_cli.errors import one_line
 from bpc_cli.evaluation.metrics import TEST_METRICS, NetworkTest, measure_test
 from bpc_cli.evaluation.statistics import MetricsLine, mean_line, whole
 from bpc_cli.files import JsonObject
-from bpc_cli.plots import load_in_background
+from bpc_cli.plots.saving import load_in_background
 from bpc_cli.runs.checkpoints.retention import Checkpoints
 from bpc_cli.runs.clock import PhaseClock
 from bpc_cli.runs.device import device_kind

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpc_cli.evaluation.metrics import Metric
-from bpc_cli.plots import label_log_axis_plainly
+from bpc_cli.plots.axes import label_log_axis_plainly
 from bpc_cli.reporting.text import shortened
 
 _MARKERS = "osD^vP*X"

@@ -1,0 +1,1 @@
+"""Arrays → figures, as files: sample grids, curves and confusion matrices."""
