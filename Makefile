@@ -7,7 +7,7 @@ LOCKED ?= 1
 ARGS ?=
 READY := $(VENV)/.ready
 
-.PHONY: install docs help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
+.PHONY: install docs notebooks help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
 .PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel release vendor lock
 
 install: $(READY) ## make the environment
@@ -85,6 +85,9 @@ table-depth: $(READY) ## docs/results.md's table: every algorithm at depths 2 to
 
 docs: $(READY) ## build the documentation in site/, strictly and without a network
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet $(ARGS)
+
+notebooks: $(READY) ## run the documentation's notebooks anew, in place (a minute)
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/python docs/run_notebooks.py
 
 # Without what an earlier build left, or configs since removed would be packed.
 wheel: $(READY) ## build the wheel

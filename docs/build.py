@@ -44,6 +44,14 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     return re.sub(r"\$([^$\n]+)\$", lambda found: math(found[1], "inline"), markdown)
 
 
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Leave out what a notebook's page would load from elsewhere for formulas and diagrams."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return output
+    left_out = r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->"
+    return re.sub(rf'{left_out}<script type="module">.*?</script>', "", output, flags=re.DOTALL)
+
+
 def math(equation: str, display: str) -> str:
     """Write an equation as MathML."""
     return convert(equation.strip(), display=display)
