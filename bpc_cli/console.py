@@ -78,7 +78,9 @@ def _run(command: str, module: str) -> NoReturn:
     sys.exit(code)
 
 
-_PRINTS_ALONE = ("-h", "--help", "--version", "-c", "--cfg", "--info", "--hydra-help", "--dry-run")
+_PRINTS_ALONE = (
+    *("-h", "--help", "--version", "-c", "--cfg", "--info", "--hydra-help", "--dry-run", "--where"),
+)
 
 
 def _comes_of_interrupt(error: BaseException | None) -> bool:

@@ -54,3 +54,10 @@ def test_no_link_out_of_a_cache_is_followed(command, tmp_path):
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "is a link, which is not followed" in done.stderr
     assert (outside / "folder" / "kept").read_text() == "kept"
+
+
+def test_these_flags_stand_alone(command, tmp_path):
+    for words in (("--where", "--clear-cahce"), ("model.width=4", "--clear-cache")):
+        done = command("bpc-train", *words)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "--where and --clear-cache stand alone" in done.stderr

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -47,7 +48,7 @@ def run_command(command: Command) -> None:
         print(f"{command.name} {importlib.metadata.version('bpc-cli')}")
         return
     if {"--where", "--clear-cache"} & set(sys.argv[1:]):
-        _care_for_caches(command.name, clear="--clear-cache" in sys.argv[1:])
+        _care_for_caches(command.name, sys.argv[1:])
         return
     if (words := completions(command)) is not None:
         print("\n".join(words))
@@ -93,11 +94,13 @@ def run_command(command: Command) -> None:
         sys.exit(1)
 
 
-def _care_for_caches(command: str, *, clear: bool) -> None:
+def _care_for_caches(command: str, words: Sequence[str]) -> None:
     from bpc_cli.cli import caches
 
     try:
-        print(caches.empty_ours() if clear else caches.describe())
+        if len(words) > 1:
+            raise UserError("--where and --clear-cache stand alone, without other words")
+        print(caches.empty_ours() if words[0] == "--clear-cache" else caches.describe())
     except (UserError, OSError) as error:
         fail(command, one_line(error))
         sys.exit(1)
