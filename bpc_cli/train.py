@@ -190,13 +190,14 @@ def open_run(work: Work) -> "Run | None":
     from bpc_cli.cli.search.pruning import judge_of
     from bpc_cli.runs.clock import PhaseClock
     from bpc_cli.runs.directory import RunDirectory, claimed, is_finished
-    from bpc_cli.runs.loggers import Loggers, logger_makers, require_extras
+    from bpc_cli.runs.loggers.logger import Loggers
+    from bpc_cli.runs.loggers.trackers import TrackedRun, logger_makers, require_extras
     from bpc_cli.runs.loop import Run
     from bpc_cli.runs.recorder import Recorder
     from bpc_cli.runs.resume import find_start, resume_states
 
     job, config, directory = work.job, work.job.config, work.job.directory
-    require_extras(tensorboard=config.logger.tensorboard, wandb=config.logger.wandb)
+    require_extras(config.logger)
     with contextlib.ExitStack() as closing:
         closing.enter_context(claimed(directory))
         clock = closing.enter_context(PhaseClock(job.began))
@@ -219,8 +220,8 @@ def open_run(work: Work) -> "Run | None":
             run.report(line)
         for line in warnings:
             run.warn(line)
-        makers = logger_makers(config.logger, plan.options, directory, start.iteration + 1)
-        loggers = Loggers(makers, run.warn)
+        tracked = TrackedRun(directory, plan.options, start.iteration + 1)
+        loggers = Loggers(logger_makers(config.logger, tracked), run.warn)
         closing.callback(loggers.close)
         recorder = Recorder(run, clock, plan, start, loggers, judge_of(job))
         ensemble = dataclasses.replace(ensemble, states=states)

@@ -33,7 +33,8 @@ from bpc_cli.runs.endings import (
 )
 from bpc_cli.runs.figures import Figures
 from bpc_cli.runs.health import Health
-from bpc_cli.runs.loggers import Loggers, histograms_of
+from bpc_cli.runs.loggers.histograms import histograms_of
+from bpc_cli.runs.loggers.logger import Loggers
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.resume import Start
 from bpc_cli.runs.summary import closing_words, of_seeds, software_versions, summarise

@@ -1,0 +1,73 @@
+"""Weights & Biases, by default without a network."""
+
+import contextlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bpc_cli.evaluation.statistics import MetricsLine
+from bpc_cli.files import JsonObject, read_inside, write_atomically
+from bpc_cli.runs.loggers.metrics import metrics_by_iteration
+
+_BINS = 64
+
+
+class WeightsAndBiases:
+    """Logs to Weights & Biases, by default without a network.
+
+    Args:
+        directory: the run's, where what waits for `wandb sync` is kept, and the run's id there.
+        project: the project there.
+        mode: "offline" or "online".
+        config: the run's options.
+    """
+
+    def __init__(self, directory: Path, project: str, mode: str, config: Mapping[str, Any]):
+        import wandb
+
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=project,
+            mode=mode,  # pyright: ignore[reportArgumentType]
+            dir=str(directory),
+            config=dict(config),
+            id=_lasting_id(directory / "wandb_id"),
+            resume="allow",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def lines(self, lines: Sequence[MetricsLine]) -> None:
+        """Log the lines of each iteration together; of several seeds each under its own name."""
+        for iteration, numbers in metrics_by_iteration(lines).items():
+            self._run.log(numbers, step=iteration)
+
+    def test_point(
+        self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
+    ) -> None:
+        """Log the sample grid and histograms."""
+        logged: JsonObject = {
+            name: self._wandb.Histogram(np_histogram=np.histogram(values, _BINS))
+            for name, values in histograms.items()
+        }
+        if picture.exists():
+            logged["samples"] = self._wandb.Image(str(picture))
+        self._run.log(logged, step=iteration)
+
+    def close(self) -> None:
+        """End the run there."""
+        self._run.finish()
+
+
+def _lasting_id(path: Path) -> str:
+    """Read the id that a run has elsewhere, or give it one."""
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(read_inside(path.parent, path, most=100))
+        if isinstance(known, str) and known.isalnum() and len(known) == 16:
+            return known
+    made = secrets.token_hex(8)
+    write_atomically(path, json.dumps(made).encode())
+    return made
