@@ -191,7 +191,8 @@ def open_run(work: Work) -> "Run | None":
     from bpc_cli.runs.clock import PhaseClock
     from bpc_cli.runs.directory import RunDirectory, claimed, is_finished
     from bpc_cli.runs.loggers.logger import Loggers
-    from bpc_cli.runs.loggers.trackers import TrackedRun, logger_makers, require_extras
+    from bpc_cli.runs.loggers.tracked_run import TrackedRun
+    from bpc_cli.runs.loggers.trackers import logger_makers, require_extras
     from bpc_cli.runs.loop import Run
     from bpc_cli.runs.recorder import Recorder
     from bpc_cli.runs.resume import find_start, resume_states
@@ -220,7 +221,7 @@ def open_run(work: Work) -> "Run | None":
             run.report(line)
         for line in warnings:
             run.warn(line)
-        tracked = TrackedRun(directory, plan.options, start.iteration + 1)
+        tracked = TrackedRun(directory, plan.options, start.iteration + 1, job.name, job.sweep_name)
         loggers = Loggers(logger_makers(config.logger, tracked), run.warn)
         closing.callback(loggers.close)
         recorder = Recorder(run, clock, plan, start, loggers, judge_of(job))

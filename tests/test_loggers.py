@@ -5,10 +5,15 @@ import math
 import struct
 
 import pytest
+import yaml
 from run_files import lines_of
+
+from bpc_cli.runs.loggers.tensorboard import TensorBoard
+from bpc_cli.runs.loggers.tracked_run import TrackedRun
 
 pytest.importorskip("tensorboardX", reason="the extra tensorboard")
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 SMALL = ("data=digits", "model.width=32", "n_train_iters=20", "test_every=10")
 
@@ -58,6 +63,44 @@ def test_event_files_hold_the_metrics(bpc_train, tmp_path):
         assert values["activities/z_0", iteration].histo.num == 360 * 32
 
 
+def test_hyperparameters_and_config_are_written_once(bpc_train, tmp_path):
+    run = tmp_path / "run"
+    arguments = (*SMALL, "optim.activity_args={momentum: 0.5}", "logger=tensorboard")
+    for n_iters in (10, 20):
+        code, *_ = bpc_train(*arguments, f"n_train_iters={n_iters}", f"hydra.run.dir={run}")
+        assert code == 0
+    values = [value for event in events_of(run / "tensorboard") for value in event.summary.value]
+    (text,) = (value.tensor for value in values if value.tag == "config/text_summary")
+    fenced = text.string_val[0].decode().removeprefix("```yaml").removesuffix("```")
+    assert yaml.safe_load(fenced)["optim"]["activity_args"] == {"momentum": 0.5}
+    found = {}
+    for value in values:
+        if value.metadata.plugin_data.plugin_name == "hparams":
+            found.setdefault(value.tag, []).append(
+                HParamsPluginData.FromString(value.metadata.plugin_data.content)
+            )
+    (experiment,) = found["_hparams_/experiment"]
+    (start,) = found["_hparams_/session_start_info"]
+    assert found["_hparams_/session_end_info"][0].session_end_info.status == 1  # success
+    shown = start.session_start_info.hparams
+    assert shown["forward_energy_weight"].number_value == 1
+    assert shown["optim.activity_args.momentum"].number_value == 0.5
+    assert shown["model.act_fn"].string_value == "relu"
+    columns = {metric.name.tag for metric in experiment.experiment.metric_infos}
+    assert columns == {"test_accuracy", "generation_error"} & {value.tag for value in values}
+
+
+def test_what_was_written_before_the_first_checkpoint_is_not_shown_twice(tmp_path):
+    """A run that is killed before its first checkpoint begins anew, in the same folder."""
+    run = TrackedRun(tmp_path, {"seed": 0}, first=1, name="run", sweep=None)
+    for n_iters in (5, 2):
+        logger = TensorBoard(run)
+        logger.lines([{"iteration": i, "seed": 0, "gen_loss": 0.5} for i in range(1, n_iters + 1)])
+        logger.close("interrupted")
+    shown = {key for key in values_of(tmp_path / "tensorboard") if key[0] == "gen_loss"}
+    assert shown == {("gen_loss", 1), ("gen_loss", 2)}
+
+
 def test_each_seed_has_its_own_scalars(bpc_train, tmp_path):
     run = tmp_path / "run"
     code, _, err, _ = bpc_train(
@@ -68,6 +111,8 @@ def test_each_seed_has_its_own_scalars(bpc_train, tmp_path):
     for line in lines_of(run):
         shown = values[f"gen_loss/seed_{line['seed']}", line["iteration"]].simple_value
         assert math.isclose(shown, line["gen_loss"], rel_tol=1e-6)
+    mean = sum(line["gen_loss"] for line in lines_of(run)[-3:]) / 3
+    assert math.isclose(values["gen_loss", 20].simple_value, mean, rel_tol=1e-6)
 
 
 def test_a_logger_that_fails_warns_once_and_ends_no_run(bpc_train, tmp_path):
@@ -103,19 +148,24 @@ def test_weights_and_biases_works_offline(own_process, tmp_path):
     pytest.importorskip("wandb", reason="the extra wandb")
     from wandb.proto.wandb_internal_pb2 import Record
 
-    done = own_process("bpc-train", *SMALL, "logger=wandb", "hydra.run.dir=run")
+    arguments = (*SMALL, "forward_energy_weight=1,0.1", "logger=wandb", "hydra.sweep.dir=sweep")
+    done = own_process("bpc-train", "-m", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    (log,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
-    logged = {}
-    for data in leveldb_records(log.read_bytes()):
-        record = Record()
-        record.ParseFromString(data)
-        step = {
-            item.key or "/".join(item.nested_key): json.loads(item.value_json)
-            for item in record.history.item
-        }
-        if step:
-            logged.setdefault(step["_step"], {}).update(step)
-    for line in lines_of(tmp_path / "run"):
-        assert math.isclose(logged[line["iteration"]]["gen_loss"], line["gen_loss"])
-    assert any(key.startswith("samples") for key in logged[10])
+    for job, name in enumerate(("α_f=1", "α_f=0.1")):
+        run = tmp_path / "sweep" / str(job)
+        (log,) = (run / "wandb").glob("offline-run-*/*.wandb")
+        logged, named = {}, []
+        for data in leveldb_records(log.read_bytes()):
+            record = Record.FromString(data)
+            if record.HasField("run"):
+                named.append((record.run.display_name, record.run.run_group))
+            step = {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                for item in record.history.item
+            }
+            if step:
+                logged.setdefault(step["_step"], {}).update(step)
+        assert set(named) == {(name, "sweep")}
+        for line in lines_of(run):
+            assert math.isclose(logged[line["iteration"]]["gen_loss"], line["gen_loss"])
+        assert any(key.startswith("samples") for key in logged[10])

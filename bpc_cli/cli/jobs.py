@@ -35,17 +35,32 @@ class Job(NamedTuple):
         began: when it began, in seconds since the epoch; for a process's first job, when the
             process did.
         prefix: what its lines on the console begin with: in a sweep, what is swept.
+        label: in a sweep, what tells it from the other jobs, such as "α_f=0.1 seed=3".
     """
 
     config: Any
     hydra: Any
     began: float = 0.0
     prefix: str = ""
+    label: str = ""
 
     @property
     def directory(self) -> Path:
         """Where the job's output goes."""
         return Path(self.hydra.runtime.output_dir)
+
+    @property
+    def sweep_name(self) -> str | None:
+        """The name of its sweep's directory; None for a job of no sweep."""
+        is_swept = self.hydra.mode == RunMode.MULTIRUN
+        return Path(self.hydra.sweep.dir).absolute().name if is_swept else None
+
+    @property
+    def name(self) -> str:
+        """What a tracker calls its run."""
+        if self.sweep_name is None:
+            return self.directory.absolute().name
+        return self.label or f"{self.sweep_name} {self.hydra.job.num}"
 
 
 class JobsFailed(Exception):
@@ -87,6 +102,7 @@ class Task:
         schema: the dataclass that a composed config must fit.
         is_dry: whether jobs are described, and not run.
         sweep: the sweep whose jobs this process or its children run.
+        labels: what tells each job of a sweep from the others, also of one in a queue.
         failures: why jobs of this process failed, a line each.
         in_job: whether an exception comes from a job of this process.
         how_to_resume: for jobs that were interrupted, how to resume them.
@@ -110,6 +126,7 @@ class Task:
         self.schema = schema
         self.is_dry = False
         self.sweep: Sweep | None = None
+        self.labels: list[str] = []
         self._run = run
         self._debugging = debugging
         self._there_before = set(Path.cwd().iterdir())
@@ -140,7 +157,10 @@ class Task:
             for number, job in enumerate(composed):
                 try:
                     config = check_config(job.config, self.schema)
-                    checked[number] = Job(config, job.hydra, prefix=self._prefix_of(job))
+                    label = self.labels[job.hydra.job.num] if self.labels else ""
+                    checked[number] = Job(
+                        config, job.hydra, prefix=self._prefix_of(job), label=label
+                    )
                 except UserError as error:
                     reasons[number] = self._report(job, error)
             for group in _groups_of(checked, group_size):

@@ -159,10 +159,16 @@ class Sweeper(BasicSweeper):
         jobs = [job for batch in self.overrides for job in batch]
         directories = [composer.directory(job, number) for number, job in enumerate(jobs)]
         sweep_directory = Path(self.config.hydra.sweep.dir)
-        self._sweep = Sweep(sweep_directory, jobs, directories, self._task.schema)
-        print(self._sweep.announcement(), flush=True)
+        sweep = Sweep(sweep_directory, jobs, directories, self._task.schema)
+        self._let_know(sweep)
+        print(sweep.announcement(), flush=True)
+
+    def _let_know(self, sweep: Sweep) -> None:
+        """Let jobs know what they are called."""
+        self._sweep = sweep
+        self._task.labels = sweep.labels
         if not self._launcher_name.startswith("submitit"):  # whose jobs have a log each
-            self._task.sweep = self._sweep
+            self._task.sweep = sweep
 
     def _print_table(self) -> None:
         if self._sweep is not None:

@@ -91,6 +91,11 @@ class Sweep:
             ]
         )
 
+    @property
+    def labels(self) -> list[str]:
+        """What tells each job from the others; empty where nothing does."""
+        return [job.label for job in self._jobs]
+
     def prefix(self, number: int) -> str:
         """Say in brackets what tells a job from the others, for each of its lines."""
         label = self._jobs[number].label

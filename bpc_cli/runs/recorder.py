@@ -297,6 +297,7 @@ class Recorder:
             self._write_pending()
             if lines := self._run.read_metrics():
                 self._figures.draw_curves(lines)
+            self._loggers.close(status)
         spent = {"to_first_step": self._to_first_step, "total": self.clock.elapsed}
         self._run.write_summary(
             summarise(

@@ -113,12 +113,12 @@ class SearchSweeper(Sweeper):
             )
 
     def _show_in_table(self, study: Study, space: Space) -> None:
-        """Let jobs know what they are called, and the table what there is."""
+        """Let jobs know what they are called, and the table which there are."""
         trials, composer = study.trials, self._composer()
         jobs = [study.words_of(trial) for trial in trials]
         self._directories = [composer.directory(job, n) for n, job in enumerate(jobs)]
         assert self.config is not None
-        self._sweep = Sweep(
+        sweep = Sweep(
             Path(self.config.hydra.sweep.dir),
             jobs,
             self._directories,
@@ -126,8 +126,7 @@ class SearchSweeper(Sweeper):
             searched=list(space.distributions),
             n_to_come=max(0, self._options.n_trials - len(jobs)),
         )
-        if not self._launcher_name.startswith("submitit"):  # whose jobs have a log each
-            self._task.sweep = self._sweep
+        self._let_know(sweep)
 
     def _print_table(self) -> None:
         super()._print_table()

@@ -21,8 +21,8 @@ class Logger(Protocol):
     ) -> None:
         """Take a test point's sample grid and histograms' values, by name."""
 
-    def close(self) -> None:
-        """Write what is not written yet."""
+    def close(self, status: str) -> None:
+        """Write what is not written yet, and how the run ended, as `summary.json` names it."""
 
 
 class Loggers:
@@ -57,6 +57,7 @@ class Loggers:
                 name = type(logger).__name__
                 self._warn(f"{name} failed ({one_line(error)}); the run continues without it")
 
-    def close(self) -> None:
-        """Close each logger."""
-        self.each(lambda logger: logger.close())
+    def close(self, status: str = "failed") -> None:
+        """Close each logger that has not been closed, with how the run ended."""
+        self.each(lambda logger: logger.close(status))
+        self._loggers.clear()

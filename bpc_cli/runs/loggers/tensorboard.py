@@ -6,23 +6,40 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bpc_cli.evaluation.metrics import TEST_METRICS
 from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.runs.loggers.metrics import metrics_by_iteration
+from bpc_cli.runs.loggers.tracked_run import TrackedRun, flat_options
 
 
 class TensorBoard:
     """Writes event files, without TensorFlow.
 
+    What an earlier process wrote of iterations that are to come again is not shown. The config and
+    the row of the table of hyperparameters are written once; the row's metrics are the last ones
+    among the scalars.
+
     Args:
-        folder: where they go.
-        first: the first iteration that is to come; what an earlier process wrote from there on is
-            not shown.
+        run: the run, in whose directory they go to the folder `tensorboard`.
     """
 
-    def __init__(self, folder: Path, first: int):
+    def __init__(self, run: TrackedRun):
         from tensorboardX import SummaryWriter
+        from tensorboardX.summary import hparams
 
-        self._writer = SummaryWriter(str(folder), purge_step=first if first > 1 else None)
+        folder = run.directory / "tensorboard"
+        is_new = not any(folder.glob("events.*"))
+        self._writer = SummaryWriter(str(folder), purge_step=None if is_new else run.first)
+        assert self._writer.file_writer is not None  # as it writes to a disk
+        self._add_summary = self._writer.file_writer.add_summary
+        *beginning, self._end = hparams(
+            flat_options(run.options), dict.fromkeys(metric.name for metric in TEST_METRICS)
+        )
+        if is_new:
+            for summary in beginning:
+                self._add_summary(summary)
+            self._writer.add_text("config", f"```yaml\n{run.config}```", 0)
+            self._writer.flush()
 
     def lines(self, lines: Sequence[MetricsLine]) -> None:
         """Write scalars; of several seeds each under its own name."""
@@ -42,6 +59,8 @@ class TensorBoard:
             self._writer.add_histogram(name, values, iteration)
         self._writer.flush()
 
-    def close(self) -> None:
-        """Write what is not written yet."""
+    def close(self, status: str) -> None:
+        """Write what is not written yet, and that the run has finished, if so."""
+        if status == "finished":
+            self._add_summary(self._end)
         self._writer.close()

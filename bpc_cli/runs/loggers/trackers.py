@@ -1,14 +1,14 @@
 """The table of trackers: what each needs installed, and how its logger is made."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from bpc_cli.errors import UserError
 from bpc_cli.runs.loggers.logger import Logger
 from bpc_cli.runs.loggers.tensorboard import TensorBoard
+from bpc_cli.runs.loggers.tracked_run import TrackedRun
 from bpc_cli.runs.loggers.weights_and_biases import WeightsAndBiases
 
 
@@ -19,20 +19,6 @@ class LoggerOptions(Protocol):
     wandb: bool
     wandb_project: str
     wandb_mode: str
-
-
-class TrackedRun(NamedTuple):
-    """What trackers are told of a run.
-
-    Attributes:
-        directory: the run's.
-        options: the run's.
-        first: the first iteration that is to come.
-    """
-
-    directory: Path
-    options: Mapping[str, Any]
-    first: int
 
 
 class Tracker(NamedTuple):
@@ -50,13 +36,11 @@ class Tracker(NamedTuple):
 TRACKERS = {
     "tensorboard": Tracker(
         ("tensorboardX",),
-        lambda run, options: TensorBoard(run.directory / "tensorboard", run.first),
+        lambda run, options: TensorBoard(run),
     ),
     "wandb": Tracker(
         ("wandb",),
-        lambda run, options: WeightsAndBiases(
-            run.directory, options.wandb_project, options.wandb_mode, run.options
-        ),
+        lambda run, options: WeightsAndBiases(run, options.wandb_project, options.wandb_mode),
     ),
 }
 

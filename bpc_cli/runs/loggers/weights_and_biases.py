@@ -5,13 +5,13 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.files import JsonObject, read_inside, write_atomically
 from bpc_cli.runs.loggers.metrics import metrics_by_iteration
+from bpc_cli.runs.loggers.tracked_run import TrackedRun
 
 _BINS = 64
 
@@ -19,23 +19,26 @@ _BINS = 64
 class WeightsAndBiases:
     """Logs to Weights & Biases, by default without a network.
 
+    What waits for `wandb sync`, and the run's id there, are kept in the run's directory.
+
     Args:
-        directory: the run's, where what waits for `wandb sync` is kept, and the run's id there.
+        run: the run.
         project: the project there.
         mode: "offline" or "online".
-        config: the run's options.
     """
 
-    def __init__(self, directory: Path, project: str, mode: str, config: Mapping[str, Any]):
+    def __init__(self, run: TrackedRun, project: str, mode: str):
         import wandb
 
         self._wandb = wandb
         self._run = wandb.init(
             project=project,
             mode=mode,  # pyright: ignore[reportArgumentType]
-            dir=str(directory),
-            config=dict(config),
-            id=_lasting_id(directory / "wandb_id"),
+            dir=str(run.directory),
+            name=run.name,
+            group=run.sweep,
+            config=dict(run.options),
+            id=_lasting_id(run.directory / "wandb_id"),
             resume="allow",
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -57,9 +60,9 @@ class WeightsAndBiases:
             logged["samples"] = self._wandb.Image(str(picture))
         self._run.log(logged, step=iteration)
 
-    def close(self) -> None:
+    def close(self, status: str) -> None:
         """End the run there."""
-        self._run.finish()
+        self._run.finish(exit_code=0 if status == "finished" else 1)
 
 
 def _lasting_id(path: Path) -> str:
