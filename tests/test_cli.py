@@ -409,6 +409,7 @@ WRONG = [
     ("algorithm=genpc forward_energy_weight=0", "genpc would learn nothing"),
     ("algorithm=discpc backward_energy_weight=0", "discpc would learn nothing"),
     ("logger=tensorbord", "unknown logger 'tensorbord'; did you mean tensorboard"),
+    ("logger=[mlflow,wndb]", "unknown logger 'wndb'; did you mean wandb"),
     ("foo", "'foo' is no option: write NAME=VALUE"),
     ("=1", "must be a string"),
     ("data=null", "must be a string"),

@@ -22,7 +22,7 @@ GROUPS = {
     "optim": ["adam", "adamw", "sgd", "adam_cosine"],
     "inference": ["published", "paper"],
     "data": ["auto", "mnist", "fashion_mnist", "kmnist", "digits"],
-    "logger": ["jsonl", "tensorboard", "wandb"],
+    "logger": ["jsonl", "tensorboard", "wandb", "mlflow"],
     "experiment": [
         *("published", "published_discriminative", "authors_notebook", "best_mnist"),
         *(f"best_mnist_{name}" for name in ("hpc", "discpc", "genpc", "bp")),

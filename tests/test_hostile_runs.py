@@ -219,6 +219,7 @@ def test_a_folder_that_the_user_names_may_be_a_link(tmp_path):
         ("tensorboard", "link out"),
         ("wandb", "link out"),
         ("wandb_id", "link out"),
+        ("mlflow_id", "link out"),
         ("train.log", "pipe"),
         ("metrics.jsonl", "pipe"),
         ("summary.json", "pipe"),

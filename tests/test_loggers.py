@@ -1,15 +1,20 @@
-"""What TensorBoard and Weights & Biases are told is what the run measured."""
+"""What TensorBoard, Weights & Biases and MLflow are told is what the run measured."""
 
+import importlib.util
 import json
 import math
+import shutil
 import struct
+import types
 
 import pytest
 import yaml
 from run_files import lines_of
 
+from bpc_cli.errors import UserError
 from bpc_cli.runs.loggers.tensorboard import TensorBoard
 from bpc_cli.runs.loggers.tracked_run import TrackedRun
+from bpc_cli.runs.loggers.trackers import TRACKERS, require_extras
 
 pytest.importorskip("tensorboardX", reason="the extra tensorboard")
 from tensorboardX.proto.event_pb2 import Event
@@ -126,6 +131,14 @@ def test_a_logger_that_fails_warns_once_and_ends_no_run(bpc_train, tmp_path):
     assert len(lines_of(run)) == 20
 
 
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_tracker_that_is_not_installed_is_named_with_its_extra(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    options = types.SimpleNamespace(**(dict.fromkeys(TRACKERS, False) | {name: True}))
+    with pytest.raises(UserError, match=rf"^logger\.{name} needs .* 'bpc-cli\[{name}\]'$"):
+        require_extras(options)
+
+
 def leveldb_records(content):
     """Read LevelDB's log format, which wandb's files have after 7 bytes of their own."""
     position, parts, records = 7, b"", []
@@ -169,3 +182,68 @@ def test_weights_and_biases_works_offline(own_process, tmp_path):
         for line in lines_of(run):
             assert math.isclose(logged[line["iteration"]]["gen_loss"], line["gen_loss"])
         assert any(key.startswith("samples") for key in logged[10])
+
+
+@pytest.mark.slow
+def test_mlflow_has_every_metric_once(command, tmp_path):
+    pytest.importorskip("mlflow", reason="the extra mlflow")
+    from mlflow.tracking import MlflowClient
+
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    arguments = (*SMALL, "n_seeds=2", "logger=[mlflow,tensorboard]", "hydra.run.dir=run")
+    for n_iters in (10, 20):
+        if n_iters == 20:
+            shutil.copytree(run, kept)
+        done = command("bpc-train", *arguments, f"n_train_iters={n_iters}")
+        assert (done.returncode, done.stderr) == (0, "")
+    shutil.rmtree(run)
+    kept.rename(run)  # as it was when it had been killed after it had logged, and before it saved
+    done = command("bpc-train", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'bpc'")
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert (logged.info.run_name, logged.info.status) == ("run", "FINISHED")
+    assert logged.data.params["model.width"] == "32"
+    assert logged.data.params["optim.param"] == "adam"
+    assert logged.data.params["inference.n_steps"] == "null"
+    wanted = {}
+    for line in lines_of(run):
+        for name in line.keys() - {"iteration", "epoch", "seed", "seconds"}:
+            if line[name] is not None:
+                wanted[f"{name}/seed_{line['seed']}", line["iteration"]] = line[name]
+    histories = [
+        client.get_metric_history(logged.info.run_id, name) for name in logged.data.metrics
+    ]
+    values = [(m.key, m.step, m.value) for history in histories for m in history]
+    assert sorted(each for each in values if "/" in each[0]) == sorted(
+        (*key, value) for key, value in wanted.items()
+    )
+    assert len(values) == len(wanted) * 3 / 2  # each mean beside its two seeds
+    artifacts = {each.path for each in client.list_artifacts(logged.info.run_id, "samples")}
+    assert artifacts == {f"samples/iteration_00000{number}.png" for number in (10, 20)}
+    client.delete_run(logged.info.run_id)
+    assert command("bpc-train", *arguments, "n_train_iters=30").returncode == 0
+    (another,) = client.search_runs([experiment.experiment_id])
+    assert {m.step for m in client.get_metric_history(another.info.run_id, "gen_loss")} == {
+        *range(21, 31)
+    }
+
+
+@pytest.mark.slow
+def test_jobs_of_a_sweep_make_one_mlflow_database_together(own_process, tmp_path):
+    pytest.importorskip("mlflow", reason="the extra mlflow")
+    pytest.importorskip("joblib", reason="the extra sweep")
+    from mlflow.tracking import MlflowClient
+
+    arguments = (*SMALL, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = own_process("bpc-train", "-m", *arguments, "logger=mlflow", "hydra.sweep.dir=sweep")
+    assert (done.returncode, done.stderr) == (0, "")
+    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'bpc'")
+    runs = client.search_runs([experiment.experiment_id], "tags.sweep = 'sweep'")
+    assert {run.info.run_name for run in runs} == {"seed=0", "seed=1"}
+    for run in runs:
+        history = client.get_metric_history(run.info.run_id, "gen_loss")
+        lines = lines_of(tmp_path / "sweep" / run.info.run_name.removeprefix("seed="))
+        assert [m.value for m in history] == [line["gen_loss"] for line in lines]

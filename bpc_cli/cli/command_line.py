@@ -177,7 +177,8 @@ def _explain(error: BaseException, schema: type) -> str:
         if isinstance(cause, OmegaConfBaseException) and "not in" not in str(cause):
             return explain_omegaconf_error(cause, schema)
         return unknown_option(key, schema)
-    if match := re.match(r"(?s)In .*Could not find '([^']+)/([^']+)'.*?Available options", text):
+    missing = r"(?s)In .*Could not (?:find|load) '([^']+)/([^']+)'"
+    if match := re.match(missing, text):
         group, name = match.groups()
         return (
             unknown_choice(group, name, choices_of(group)) if group in GROUPS else one_line(error)

@@ -217,3 +217,10 @@ class LoggerConfig:
         may_change=True,
         before="offline",
     )
+    mlflow: bool = option("log to MLflow (extra: mlflow)", may_change=True, before=False)
+    mlflow_uri: str | None = option(
+        "MLflow's server or database; null: $MLFLOW_TRACKING_URI or sqlite:///outputs/mlflow.db",
+        may_change=True,
+        before=None,
+    )
+    mlflow_experiment: str = option("experiment on MLflow", may_change=True, before="bpc")

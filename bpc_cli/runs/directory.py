@@ -51,7 +51,7 @@ _OURS = (
         "samples",
         ".hydra",
     ),
-    *("tensorboard", "wandb", "wandb_id"),
+    *("tensorboard", "wandb", "wandb_id", "mlflow_id"),
 )
 
 

@@ -33,7 +33,6 @@ from bpc_cli.runs.endings import (
 )
 from bpc_cli.runs.figures import Figures
 from bpc_cli.runs.health import Health
-from bpc_cli.runs.loggers.histograms import histograms_of
 from bpc_cli.runs.loggers.logger import Loggers
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.resume import Start
@@ -180,10 +179,8 @@ class Recorder:
         with self.clock.phase("write"):
             self._write_pending()
             picture = self._figures.draw_samples(iteration, tests)
-            if self._loggers:
-                models = (state if len(tests) > 1 else stack([state])).model
-                histograms = histograms_of(models, self._plan.dataset.test_images)
-                self._loggers.each(lambda logger: logger.test_point(iteration, picture, histograms))
+            models = state.model if len(tests) > 1 else stack([state.model])
+            self._loggers.test_point(iteration, picture, models, self._plan.dataset.test_images)
         self.checkpoint(iteration, state, is_best=is_best)
         if is_first:
             load_in_background()
@@ -290,7 +287,7 @@ class Recorder:
         self._run.log_metrics(self._pending)
         written, self._pending = self._pending, []
         if written:
-            self._loggers.each(lambda logger: logger.lines(written))
+            self._loggers.lines(written)
 
     def _conclude(self, status: str, reason: str | None = None) -> None:
         with self.clock.phase("write"):

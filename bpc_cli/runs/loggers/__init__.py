@@ -1,1 +1,1 @@
-"""Where else metrics go: TensorBoard's event files, and Weights & Biases."""
+"""Where else metrics go: TensorBoard's event files, Weights & Biases, MLflow."""

@@ -1,6 +1,6 @@
 """TensorBoard's event files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +48,17 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, iteration)
 
     def test_point(
-        self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
+        self,
+        iteration: int,
+        picture: Path,
+        histograms: Callable[[], Mapping[str, np.ndarray]],
     ) -> None:
         """Write the sample grid and histograms."""
         if picture.exists():
             with Image.open(picture) as grid:
                 pixels = np.asarray(grid.convert("RGB"))
             self._writer.add_image("samples", pixels, iteration, dataformats="HWC")
-        for name, values in histograms.items():
+        for name, values in histograms().items():
             self._writer.add_histogram(name, values, iteration)
         self._writer.flush()
 

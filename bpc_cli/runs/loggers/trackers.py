@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from bpc_cli.errors import UserError
 from bpc_cli.runs.loggers.logger import Logger
+from bpc_cli.runs.loggers.mlflow import MLflow
 from bpc_cli.runs.loggers.tensorboard import TensorBoard
 from bpc_cli.runs.loggers.tracked_run import TrackedRun
 from bpc_cli.runs.loggers.weights_and_biases import WeightsAndBiases
@@ -19,6 +20,9 @@ class LoggerOptions(Protocol):
     wandb: bool
     wandb_project: str
     wandb_mode: str
+    mlflow: bool
+    mlflow_uri: str | None
+    mlflow_experiment: str
 
 
 class Tracker(NamedTuple):
@@ -42,6 +46,10 @@ TRACKERS = {
         ("wandb",),
         lambda run, options: WeightsAndBiases(run, options.wandb_project, options.wandb_mode),
     ),
+    "mlflow": Tracker(
+        ("mlflow", "sqlalchemy", "alembic"),
+        lambda run, options: MLflow(run, options.mlflow_uri, options.mlflow_experiment),
+    ),
 }
 
 
@@ -58,9 +66,9 @@ def require_extras(options: LoggerOptions) -> None:
             )
 
 
-def logger_makers(options: LoggerOptions, run: TrackedRun) -> list[Callable[[], Logger]]:
-    """List functions that make the loggers that are asked for."""
-    return [partial(TRACKERS[name].make, run, options) for name in _asked(options)]
+def logger_makers(options: LoggerOptions, run: TrackedRun) -> dict[str, Callable[[], Logger]]:
+    """Map the name of each tracker that is asked for to a function that makes its logger."""
+    return {name: partial(TRACKERS[name].make, run, options) for name in _asked(options)}
 
 
 def _asked(options: LoggerOptions) -> list[str]:

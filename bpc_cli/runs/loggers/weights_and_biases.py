@@ -1,19 +1,19 @@
 """Weights & Biases, by default without a network."""
 
-import contextlib
-import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bpc_cli.evaluation.statistics import MetricsLine
-from bpc_cli.files import JsonObject, read_inside, write_atomically
+from bpc_cli.files import JsonObject
+from bpc_cli.runs.loggers.lasting_id import keep_id, read_id
 from bpc_cli.runs.loggers.metrics import metrics_by_iteration
 from bpc_cli.runs.loggers.tracked_run import TrackedRun
 
 _BINS = 64
+_ID_LETTERS = 16
 
 
 class WeightsAndBiases:
@@ -30,6 +30,7 @@ class WeightsAndBiases:
     def __init__(self, run: TrackedRun, project: str, mode: str):
         import wandb
 
+        path = run.directory / "wandb_id"
         self._wandb = wandb
         self._run = wandb.init(
             project=project,
@@ -38,7 +39,7 @@ class WeightsAndBiases:
             name=run.name,
             group=run.sweep,
             config=dict(run.options),
-            id=_lasting_id(run.directory / "wandb_id"),
+            id=read_id(path, _ID_LETTERS) or keep_id(path, secrets.token_hex(_ID_LETTERS // 2)),
             resume="allow",
             settings=wandb.Settings(silent=True, console="off"),
         )
@@ -49,12 +50,15 @@ class WeightsAndBiases:
             self._run.log(numbers, step=iteration)
 
     def test_point(
-        self, iteration: int, picture: Path, histograms: Mapping[str, np.ndarray]
+        self,
+        iteration: int,
+        picture: Path,
+        histograms: Callable[[], Mapping[str, np.ndarray]],
     ) -> None:
         """Log the sample grid and histograms."""
         logged: JsonObject = {
             name: self._wandb.Histogram(np_histogram=np.histogram(values, _BINS))
-            for name, values in histograms.items()
+            for name, values in histograms().items()
         }
         if picture.exists():
             logged["samples"] = self._wandb.Image(str(picture))
@@ -63,14 +67,3 @@ class WeightsAndBiases:
     def close(self, status: str) -> None:
         """End the run there."""
         self._run.finish(exit_code=0 if status == "finished" else 1)
-
-
-def _lasting_id(path: Path) -> str:
-    """Read the id that a run has elsewhere, or give it one."""
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(read_inside(path.parent, path, most=100))
-        if isinstance(known, str) and known.isalnum() and len(known) == 16:
-            return known
-    made = secrets.token_hex(8)
-    write_atomically(path, json.dumps(made).encode())
-    return made
