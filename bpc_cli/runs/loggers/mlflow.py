@@ -25,7 +25,7 @@ _MOST_METRICS = 1_000  # that MLflow takes at once
 _MOST_PARAMS = 100
 _LOCK_SECONDS = 60  # that a job waits while others write to the same file
 _ID_LETTERS = 32
-_STATUS = {"finished": "FINISHED", "interrupted": "KILLED"}
+_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}
 _TESTED = {metric.name for metric in TEST_METRICS}
 # Unless the user has set them otherwise: nothing but the server that is asked for is talked to, and
 # a run does not wait minutes for one that does not answer.
