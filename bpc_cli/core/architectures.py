@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import PRNGKeyArray
 
+from bpc_cli.core.convolutions import make_conv, make_upsample
 from bpc_cli.core.layers import (
     Activation,
     Layer,
@@ -21,6 +22,7 @@ from bpc_cli.core.layers import (
     activation,
     make_dense,
     make_scaled_dense,
+    with_output,
 )
 from bpc_cli.options.names import PARAMETERISATIONS
 
@@ -38,6 +40,8 @@ class Mlp:
         generator_act_fn: the generator's, if it is another; None: `act_fn`.
         use_bias: whether layers have biases.
         parameterisation: one of `names.PARAMETERISATIONS`.
+        generator_output: ψ of the generated image, one of `names.OUTPUTS`, or a function.
+        activation_at_ends: whether φ applies to the label and the image, too, when they are read.
     """
 
     width: int | tuple[int, ...] = 256
@@ -46,6 +50,8 @@ class Mlp:
     generator_act_fn: str | Activation | None = None
     use_bias: bool = False
     parameterisation: str = "standard"
+    generator_output: str | Activation = "identity"
+    activation_at_ends: bool = False
 
     def make_layers(
         self, key: PRNGKeyArray, n_classes: int, image_shape: tuple[int, int, int]
@@ -76,7 +82,7 @@ class Mlp:
         generator_key, amortiser_key = jax.random.split(key)
         generator = self._make_direction(generator_key, shapes, down)
         amortiser = self._make_direction(amortiser_key, shapes[::-1], up)
-        return generator, amortiser[::-1]
+        return with_output(generator, self.generator_output), amortiser[::-1]
 
     def _make_direction(
         self, key: PRNGKeyArray, shapes: Sequence[Shape], activation: Activation
@@ -85,7 +91,7 @@ class Mlp:
         layers = []
         for number, own_key in enumerate(jax.random.split(key, self.depth)):
             ends = shapes[number], shapes[number + 1]
-            phi = activation if number else jax.nn.identity
+            phi = activation if number or self.activation_at_ends else jax.nn.identity
             if self.parameterisation == "standard":
                 layers.append(make_dense(own_key, *ends, phi, use_bias=self.use_bias))
                 continue
@@ -99,3 +105,135 @@ class Mlp:
             is_between = 0 < number < self.depth - 1
             layers.append(Residual(layer) if is_between else layer)
         return tuple(layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cnn:
+    """Convolutional stages from the image on; a dense layer joins the last state to the label.
+
+    The amortiser convolves and pools, the generator convolves and upsamples (Oliviers, Tang &
+    Bogacz 2025, whose CIFAR-10 networks are VGGs). States are height × width × channels.
+
+    Attributes:
+        channels: the channels of each hidden state, image side first, as one reads a VGG.
+        act_fn: the activation, by name or as a function.
+        generator_act_fn: the generator's, if it is another; None: `act_fn`.
+        use_bias: whether layers have biases.
+        pooling: how the amortiser halves, one of `names.POOLINGS`.
+        upsampling: how the generator doubles, one of `names.UPSAMPLINGS`.
+        halve_every: after how many stages height and width are halved.
+        generator_output: ψ of the generated image, one of `names.OUTPUTS`, or a function.
+        activation_at_ends: whether φ applies to the label and the image, too, when they are read.
+    """
+
+    channels: tuple[int, ...] = (32, 64)
+    act_fn: str | Activation = "relu"
+    generator_act_fn: str | Activation | None = None
+    use_bias: bool = True
+    pooling: str = "max"
+    upsampling: str = "transpose"
+    halve_every: int = 1
+    generator_output: str | Activation = "identity"
+    activation_at_ends: bool = False
+
+    def make_layers(
+        self, key: PRNGKeyArray, n_classes: int, image_shape: tuple[int, int, int]
+    ) -> tuple[Layers, Layers]:
+        """Make both directions' layers from `generator_key, amortiser_key = split(key)`.
+
+        Each direction's key is split over its layers in the order in which they are applied.
+
+        Raises:
+            ValueError: for a name that is unknown, or an image that does not halve evenly.
+        """
+        shapes = self.state_shapes(n_classes, image_shape)
+        down, up = (
+            activation(each) for each in (self.generator_act_fn or self.act_fn, self.act_fn)
+        )
+        generator_key, amortiser_key = jax.random.split(key)
+        return (
+            self._make_generator(generator_key, shapes, down),
+            self._make_amortiser(amortiser_key, shapes, up),
+        )
+
+    def state_shapes(self, n_classes: int, image_shape: tuple[int, int, int]) -> list[Shape]:
+        """List the shapes of all states, label first.
+
+        Raises:
+            ValueError: if a size does not halve evenly, saying which sizes do.
+        """
+        if not self.channels or min((*self.channels, self.halve_every)) < 1:
+            raise ValueError("channels and halve_every must be at least 1")
+        factor = 2 ** sum(self._halves(stage) for stage in range(len(self.channels)))
+        height, width = image_shape[:2]
+        if height % factor or width % factor:
+            raise ValueError(
+                f"images of {height}×{width} cannot be halved "
+                f"{factor.bit_length() - 1} times: sizes must be multiples of {factor}, as "
+                f"{_multiples_near(height, factor)} are; or take fewer channels"
+            )
+        shapes: list[Shape] = [image_shape]
+        for stage, channels in enumerate(self.channels):
+            by = 2 if self._halves(stage) else 1
+            shapes.append((shapes[-1][0] // by, shapes[-1][1] // by, channels))
+        return [(n_classes,), *shapes[::-1]]
+
+    def _halves(self, stage: int) -> bool:
+        return (stage + 1) % self.halve_every == 0
+
+    def _read(self, number: int, phi: Activation) -> Activation:
+        """Choose what is applied to a state that the layer of this number reads, in its order."""
+        return phi if number or self.activation_at_ends else jax.nn.identity
+
+    def _make_generator(
+        self, key: PRNGKeyArray, shapes: Sequence[Shape], phi: Activation
+    ) -> Layers:
+        keys = jax.random.split(key, len(shapes) - 1)
+        first = self._read(0, phi)
+        layers: list[Layer] = [
+            make_dense(keys[0], shapes[0], shapes[1], first, use_bias=self.use_bias)
+        ]
+        for number in range(1, len(shapes) - 1):
+            doubles = self._halves(len(self.channels) - number)
+            layers.append(
+                make_upsample(
+                    keys[number],
+                    (shapes[number], shapes[number + 1]),
+                    self._read(number, phi),
+                    self.upsampling if doubles else None,
+                    use_bias=self.use_bias,
+                )
+            )
+        return with_output(layers, self.generator_output)
+
+    def _make_amortiser(
+        self, key: PRNGKeyArray, shapes: Sequence[Shape], phi: Activation
+    ) -> Layers:
+        upwards = shapes[::-1]
+        keys = jax.random.split(key, len(shapes) - 1)
+        layers: list[Layer] = [
+            make_conv(
+                keys[number],
+                (upwards[number], upwards[number + 1]),
+                self._read(number, phi),
+                self.pooling if self._halves(number) else None,
+                use_bias=self.use_bias,
+            )
+            for number in range(len(self.channels))
+        ]
+        last = len(self.channels)
+        layers.append(
+            make_dense(
+                keys[last],
+                upwards[last],
+                upwards[last + 1],
+                self._read(last, phi),
+                use_bias=self.use_bias,
+            )
+        )
+        return tuple(layers[::-1])
+
+
+def _multiples_near(size: int, factor: int) -> str:
+    below = size // factor * factor
+    return " and ".join(str(each) for each in (below, below + factor) if each)

@@ -2,14 +2,14 @@
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from bpc_cli.options.names import ACTIVATIONS
+from bpc_cli.options.names import ACTIVATIONS, OUTPUTS
 
 Shape = tuple[int, ...]
 Activation = Callable[[Array], Array]
@@ -119,6 +119,50 @@ class Residual(Layer):
 
     def __call__(self, state: Float[Array, "*source"]) -> Float[Array, "*target"]:
         return state + self.layer(state)
+
+
+class Output(Layer):
+    """ψ(layer(state)): a layer whose prediction is bounded, as an image's pixels are.
+
+    Attributes:
+        layer: the layer.
+        function: ψ.
+    """
+
+    layer: Layer
+    function: Activation = eqx.field(static=True)
+
+    def __init__(self, layer: Layer, function: Activation):
+        self.layer = layer
+        self.function = function
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape that its layer reads."""
+        return self.layer.in_shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape that its layer predicts."""
+        return self.layer.out_shape
+
+    def __call__(self, state: Float[Array, "*source"]) -> Float[Array, "*target"]:
+        return self.function(self.layer(state))
+
+
+def with_output(layers: Sequence[Layer], function: str | Activation) -> tuple[Layer, ...]:
+    """Apply a function to what the last of layers predicts; the identity changes nothing.
+
+    Raises:
+        ValueError: if its name is not one of `options.names.OUTPUTS`.
+    """
+    if isinstance(function, str):
+        if function not in OUTPUTS:
+            raise ValueError(f"unknown output '{function}'; known: {', '.join(OUTPUTS)}")
+        function = getattr(jax.nn, OUTPUTS[function])
+    if function is jax.nn.identity:
+        return tuple(layers)
+    return (*layers[:-1], Output(layers[-1], activation(function)))
 
 
 def make_dense(

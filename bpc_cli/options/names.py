@@ -11,6 +11,11 @@ ACTIVATIONS = {
     "selu": "selu",
     "silu": "silu",
 }
+ARCHITECTURES = ("mlp", "cnn")
+POOLINGS = ("max", "avg", "stride")
+UPSAMPLINGS = ("transpose", "resize")
+# Each name is that of a function of `jax.nn`.
+OUTPUTS = {"identity": "identity", "tanh": "tanh", "sigmoid": "sigmoid"}
 PARAMETERISATIONS = ("standard", "mupc")
 LABEL_LOSSES = ("squared", "cross_entropy")
 INITS = ("amortised", "generative", "zeros", "noise")
