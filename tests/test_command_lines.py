@@ -135,6 +135,10 @@ def test_many_wrong_lines(n_lines, bpc_train):
 @st.composite
 def right_values(draw, path: str):
     limits, kind = OPTIONS[path], kind_of(path)
+    if path == "plots.format":
+        return f"[{draw(st.sampled_from(limits['choices']))}]"
+    if path == "model.channels":
+        return draw(st.sampled_from(["[1]", "[4,8]"]))
     if limits["choices"]:
         return draw(st.sampled_from(limits["choices"]))
     if path == "checkpoint_every":
