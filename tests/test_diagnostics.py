@@ -174,10 +174,22 @@ def test_a_linear_networks_curvature_is_the_closed_forms(float64):
     np.testing.assert_allclose(measured.condition, values[-1] / values[0])
     np.testing.assert_allclose(measured.best_rate, 2 / (values[-1] + values[0]))
     assert measured.n_negative == 0
-    for sizes in ([3, 6], [3, MOST_UNITS + 1, 6]):
-        model = small_model(0, sizes, "linear")
-        with pytest.raises(ValueError, match="hidden units can be had"):
-            curvature(model, jnp.eye(3)[0], jnp.ones(6), inference)
+    with pytest.raises(ValueError, match="there are no hidden units"):
+        curvature(small_model(0, [3, 6], "linear"), jnp.eye(3)[0], jnp.ones(6), inference)
+
+
+def test_the_ends_of_many_units_curvature_are_the_closed_forms(float64):
+    """The Hessian is α_f + α_b on all but nine directions, which the two weights span."""
+    model = small_model(0, [3, MOST_UNITS + 1, 6], "linear")
+    inference = inference_of((ALPHA_F, ALPHA_B), sgd(RATE), 1)
+    W, V = model.generator[1].weight, model.amortiser[0].weight
+    spanning = np.vstack([ALPHA_F**0.5 * W, ALPHA_B**0.5 * V])
+    measured = curvature(model, jnp.eye(3)[0], jnp.ones(6), inference)
+    largest = ALPHA_F + ALPHA_B + np.linalg.eigvalsh(spanning @ spanning.T)[-1]
+    np.testing.assert_allclose(measured.largest, largest, rtol=1e-3)
+    np.testing.assert_allclose(measured.smallest, ALPHA_F + ALPHA_B, rtol=1e-3)
+    assert measured.n_negative is None and measured.residual is not None
+    assert measured.residual < 1e-3
 
 
 def test_a_probe_finds_classes_that_a_line_parts_and_no_others():

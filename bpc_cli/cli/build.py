@@ -8,20 +8,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from bpc_cli.cli.architecture import model_maker
 from bpc_cli.core.algorithms import inference_weights, learning_weights
-from bpc_cli.core.architectures import Mlp
 from bpc_cli.core.ensembles import stack
 from bpc_cli.core.inference import Inference
 from bpc_cli.core.learning import Learning, TrainState, make_state
-from bpc_cli.core.models import Model, make_model
+from bpc_cli.core.models import Model
 from bpc_cli.core.optimisers import Optimiser, clipped, make_optimiser, scaled
 from bpc_cli.core.training import Training
 from bpc_cli.data.augmentation import AUGMENTATIONS, Augmentation, Shift
 from bpc_cli.data.datasets import Dataset, labelled_examples, shortened
-from bpc_cli.data.pixels import PixelScale
 from bpc_cli.errors import UserError
 from bpc_cli.evaluation.metrics import least_generator_loss
 from bpc_cli.options.algorithms import ALGORITHMS
@@ -108,29 +106,6 @@ def build_ensemble(config: TrainConfig, plan: Plan) -> Ensemble:
 @eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 1})  # pyright: ignore
 def _make_state(maker: Callable[..., Model], key: PRNGKeyArray, learning: Learning) -> TrainState:
     return make_state(maker(key=key), learning)
-
-
-def model_maker(
-    config: TrainConfig, n_classes: int, image_shape: tuple[int, int, int]
-) -> Callable[..., Model]:
-    """Make the function that makes a config's model from a `key`."""
-    model = config.model
-    architecture = Mlp(
-        model.width,
-        model.depth,
-        model.act_fn,
-        model.generator_act_fn,
-        model.use_bias,
-        model.parameterisation,
-    )
-    return Partial(
-        make_model,
-        architecture,
-        n_classes=n_classes,
-        image_shape=image_shape,
-        pixel_scale=PixelScale(config.data.mean, config.data.std),
-        label_loss=model.label_loss,
-    )
 
 
 def build_training(config: TrainConfig, seed: int, n_iters: int) -> Training:

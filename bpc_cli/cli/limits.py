@@ -3,9 +3,11 @@
 import equinox as eqx
 import jax
 
-from bpc_cli.cli.build import build_training, model_maker
+from bpc_cli.cli.architecture import model_maker
+from bpc_cli.cli.build import build_training
 from bpc_cli.core.learning import TrainState, make_state
 from bpc_cli.errors import UserError
+from bpc_cli.options.groups import ModelConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.device import device_memory, training_memory
 from bpc_cli.runs.plan import Plan
@@ -24,11 +26,17 @@ def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int)
     several = f", n_seeds={config.n_seeds}" if config.n_seeds > 1 else ""
     together = f" for {n_together} runs together" if n_together > 1 else ""
     raise UserError(
-        f"model.width={config.model.width}, model.depth={config.model.depth}, "
+        f"{_size_of(config.model)}, "
         f"batch_size={config.batch_size}{several} need about {needed / 2**30:,.1f} GiB"
         f"{together}, and there are {available / 2**30:,.1f} GiB: reduce one of them"
         + (", or hydra.launcher.group_size" if together else "")
     )
+
+
+def _size_of(model: ModelConfig) -> str:
+    if model.name == "cnn":
+        return f"model.channels={model.channels}"
+    return f"model.width={model.width}, model.depth={model.depth}"
 
 
 def memory_needed(config: TrainConfig, plan: Plan) -> int:

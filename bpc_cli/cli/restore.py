@@ -7,7 +7,7 @@ from pathlib import Path
 import equinox as eqx
 import jax
 
-from bpc_cli.cli.build import model_maker
+from bpc_cli.cli.architecture import model_maker
 from bpc_cli.core.ensembles import stack, take, with_leading_axis
 from bpc_cli.core.learning import TrainState
 from bpc_cli.core.models import Model

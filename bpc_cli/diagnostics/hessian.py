@@ -1,5 +1,6 @@
 """The energy's curvature with respect to the activities: how hard inference is."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from bpc_cli.core.clamping import Clamping
 from bpc_cli.core.inference import Inference, initialise
@@ -17,6 +19,7 @@ from bpc_cli.errors import UserError
 NEEDS_INFERENCE = True
 RELAXES = ()
 MOST_UNITS = 4096
+_TOLERANCE = 1e-4  # of the ends of a spectrum, relative
 
 
 class Curvature(NamedTuple):
@@ -25,18 +28,21 @@ class Curvature(NamedTuple):
     Attributes:
         largest: the largest.
         smallest: the smallest; the energy has no minimum near where it is below 0.
-        condition: the largest by the smallest absolute value; None if that is 0. Plain gradient
-            descent at its best rate takes about so many steps to come e times closer.
-        n_negative: how many are below 0.
+        condition: the largest by the smallest absolute value; None if that is 0, or unknown. Plain
+            gradient descent at its best rate takes about so many steps to come e times closer.
+        n_negative: how many are below 0; None where both ends alone are known.
         best_rate: the rate of plain gradient descent that comes closest in the worst direction,
             2 / (largest + smallest), per sample; None where there is no minimum.
+        residual: of both ends by Lanczos's method the larger ‖H v - λ v‖ by the largest |λ|, for v
+            of length 1; None where all eigenvalues were computed.
     """
 
     largest: float
     smallest: float
     condition: float | None
-    n_negative: int
+    n_negative: int | None
     best_rate: float | None
+    residual: float | None = None
 
 
 def curvature(
@@ -55,17 +61,22 @@ def curvature(
         inference: the energy weights, and what activities are initialised by.
         key: fixes noise that they are initialised by.
 
+    Above `MOST_UNITS` hidden units, only the spectrum's two ends are computed, from products of the
+    Hessian with vectors.
+
     Raises:
-        ValueError: if there are no hidden units, or more than `MOST_UNITS`.
+        ValueError: if there are no hidden units.
     """
     clamping = Clamping(label, image)
     flat, unravel = ravel_pytree(initialise(model, clamping, inference.init, key))
-    if not 0 < len(flat) <= MOST_UNITS:
-        raise ValueError(f"a Hessian of 1 to {MOST_UNITS} hidden units can be had, not {len(flat)}")
+    if not len(flat):
+        raise ValueError("there are no hidden units, whose energy could curve")
 
     def energy_of(flat: Float[Array, " units"]) -> Float[Array, ""]:
         return inference.energy(model, clamping, unravel(flat))
 
+    if len(flat) > MOST_UNITS:
+        return _ends(energy_of, flat)
     hessian = np.asarray(jax.jit(jax.hessian(energy_of))(flat), np.float64)
     values = np.linalg.eigvalsh((hessian + hessian.T) / 2)
     largest, smallest = float(values[-1]), float(values[0])
@@ -79,11 +90,41 @@ def curvature(
     )
 
 
+def _ends(
+    energy_of: Callable[[Float[Array, " units"]], Float[Array, ""]], flat: Float[Array, " units"]
+) -> Curvature:
+    """Compute both ends of the spectrum by Lanczos's method."""
+
+    @jax.jit
+    def product(vector: Float[Array, " units"]) -> Float[Array, " units"]:
+        return jax.jvp(jax.grad(energy_of), (flat,), (vector,))[1]
+
+    def times(vector: np.ndarray) -> np.ndarray:
+        return np.asarray(product(jnp.asarray(vector.ravel(), flat.dtype)), np.float64)
+
+    start = np.random.default_rng(0).normal(size=len(flat))
+    operator = LinearOperator((len(flat), len(flat)), matvec=times, dtype=np.float64)
+    values, vectors = eigsh(operator, k=2, which="BE", tol=_TOLERANCE, v0=start)
+    residuals = [
+        np.linalg.norm(times(vector) - value * vector)
+        for value, vector in zip(values, vectors.T, strict=True)
+    ]
+    smallest, largest = map(float, values)
+    return Curvature(
+        largest,
+        smallest,
+        largest / smallest if smallest > 0 else None,
+        None,
+        2 / (largest + smallest) if smallest > 0 else None,
+        float(max(residuals) / np.abs(values).max()),
+    )
+
+
 def diagnose(subject: Subject) -> Diagnosis:
     """Measure the curvature at the test image that is looked at alone.
 
     Raises:
-        UserError: if there is no such image, or the model has too many hidden units, or none.
+        UserError: if there is no such image, or the model has no hidden units.
     """
     dataset, number = subject.dataset, subject.image
     if number >= len(dataset.test_images):
@@ -100,4 +141,6 @@ def diagnose(subject: Subject) -> Diagnosis:
     line = f"of test image {number}, condition number {condition}"
     if measured.n_negative:
         line += f", {measured.n_negative} directions that fall"
+    elif measured.smallest < 0:
+        line = f"of test image {number}, there are directions that fall"
     return Diagnosis(measured._asdict(), [line], {})

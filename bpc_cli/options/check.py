@@ -230,11 +230,15 @@ def _leaves(config: Any, prefix: str = ""):
 
 
 def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> None:
+    """Check a value, or each of a list's."""
     for chosen in value if isinstance(value, list) else [value]:
         if limits["choices"] and chosen is not None and chosen not in limits["choices"]:
             raise UserError(unknown_choice(path, str(chosen), limits["choices"]))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
+        if isinstance(chosen, int | float) and not isinstance(chosen, bool):
+            _check_number(path, limits, chosen)
+
+
+def _check_number(path: str, limits: typing.Mapping[str, Any], value: int | float) -> None:
     if isinstance(value, int) and abs(value) >= 2**63:
         raise UserError(f"{path} must be a number of at most 64 bits")
     if not math.isfinite(value):

@@ -5,7 +5,10 @@ import re
 
 from bpc_cli.errors import UserError
 from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.groups import ModelConfig
 from bpc_cli.options.schema import TrainConfig
+
+_MOST_STAGES = 100
 
 
 def check_combinations(config: TrainConfig) -> None:
@@ -17,6 +20,7 @@ def check_combinations(config: TrainConfig) -> None:
     if config.seed + config.n_seeds > 2**32:
         raise UserError(f"seed + n_seeds must be at most {2**32}: seeds have 32 bits")
     checkpoint_distance(config)
+    _check_model(config.model)
     _check_layer_weights(config)
     _check_algorithm(config)
     _check_labels(config)
@@ -59,7 +63,25 @@ def n_inference_steps(config: TrainConfig) -> int:
     if ALGORITHMS[config.algorithm.name].by_backpropagation:
         return 0
     steps = config.inference.n_steps
-    return config.model.depth - 1 if steps is None else steps
+    return n_layers(config.model) - 1 if steps is None else steps
+
+
+def n_layers(model: ModelConfig) -> int:
+    """Count the layers of either direction."""
+    return len(model.channels) + 1 if model.name == "cnn" else model.depth
+
+
+def _check_model(model: ModelConfig) -> None:
+    if model.name != "cnn":
+        return
+    if not model.channels:
+        raise UserError("model.channels must have a number for each hidden state, such as [32,64]")
+    if len(model.channels) > _MOST_STAGES:
+        raise UserError(f"model.channels must have at most {_MOST_STAGES} numbers")
+    if model.parameterisation == "mupc":
+        raise UserError(
+            "model.parameterisation=mupc is defined for dense layers: choose model=mlp, or standard"
+        )
 
 
 def _check_layer_weights(config: TrainConfig) -> None:
@@ -67,10 +89,11 @@ def _check_layer_weights(config: TrainConfig) -> None:
         factors = getattr(config.inference, f"{direction}_layer_weights")
         if factors is None:
             continue
-        if len(factors) != config.model.depth:
+        if len(factors) != (wanted := n_layers(config.model)):
+            counted = "len(model.channels) + 1" if config.model.name == "cnn" else "model.depth"
             raise UserError(
-                f"inference.{direction}_layer_weights must have model.depth = {config.model.depth} "
-                f"numbers, not {len(factors)}"
+                f"inference.{direction}_layer_weights must have {counted} = {wanted} numbers, "
+                f"not {len(factors)}"
             )
         if not all(0 <= factor < math.inf for factor in factors):
             raise UserError(f"inference.{direction}_layer_weights must be at least 0, and finite")

@@ -10,15 +10,51 @@ from bpc_cli.options.declare import option
 
 @dataclasses.dataclass
 class ModelConfig:
-    width: int = option("units per hidden layer", "units", at_least=1)
+    name: str = option(
+        "what layers there are: dense, or convolutions",
+        choices=names.ARCHITECTURES,
+        before="mlp",
+    )
+    width: int = option("mlp: units per hidden layer", "units", at_least=1)
     depth: int = option(
-        "weight layers per network; depth - 1 hidden layers",
+        "mlp: weight layers per network; depth - 1 hidden layers",
         "layers",
         at_least=1,
         at_most=1000,
     )
+    channels: list[int] = option(
+        "cnn: channels of each hidden state, image side first",
+        "channels",
+        at_least=1,
+        before=[32, 64],
+    )
+    halve_every: int = option(
+        "cnn: after how many hidden states height and width are halved",
+        "states",
+        at_least=1,
+        before=1,
+    )
+    pooling: str = option(
+        "cnn: how the amortiser halves; stride: by the convolution itself",
+        choices=names.POOLINGS,
+        before="max",
+    )
+    upsampling: str = option(
+        "cnn: how the generator doubles; resize leaves no checkerboards",
+        choices=names.UPSAMPLINGS,
+        before="transpose",
+    )
+    generator_output: str = option(
+        "function of the generated image, to bound its pixels",
+        choices=tuple(names.OUTPUTS),
+        before="identity",
+    )
+    activation_at_ends: bool = option(
+        "whether the activation function applies to label and image, too, when they are read",
+        before=False,
+    )
     act_fn: str = option(
-        "activation function, before each linear layer but the first",
+        "activation function, before each layer but the first",
         choices=tuple(names.ACTIVATIONS),
     )
     generator_act_fn: str | None = option(
@@ -26,7 +62,7 @@ class ModelConfig:
         choices=tuple(names.ACTIVATIONS),
         before=None,
     )
-    use_bias: bool = option("biases in linear layers")
+    use_bias: bool = option("biases in layers")
     parameterisation: str = option(
         "initialisation and scaling of weights; mupc: rates transfer over width and depth",
         choices=names.PARAMETERISATIONS,
