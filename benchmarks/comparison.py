@@ -23,7 +23,8 @@ from bpc_cli.core.ensembles import stack, take
 from bpc_cli.core.inference import Inference
 from bpc_cli.core.models import Model
 from bpc_cli.core.training import Chunk, Examples, train_chunk
-from bpc_cli.data.datasets import Dataset, batch_indices, load_dataset
+from bpc_cli.data.datasets import Dataset, load_dataset
+from bpc_cli.data.examples import batch_indices
 from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
 from bpc_cli.evaluation.classification import classify_by_energy, classify_by_inference
 from bpc_cli.evaluation.feedforward import evaluate_ensemble

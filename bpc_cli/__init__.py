@@ -52,7 +52,7 @@ _HOMES = {
     "take": "core.ensembles",
     "PixelScale": "data.pixels",
     "Dataset": "data.datasets",
-    "batch_indices": "data.datasets",
+    "batch_indices": "data.examples",
     "load_dataset": "data.datasets",
     "NetworkTest": "evaluation.metrics",
     "class_means": "evaluation.metrics",

@@ -255,9 +255,24 @@ def find_dataset(name: str, config: EvalConfig, trained: "TrainConfig") -> "Data
         UserError: if it cannot be had.
     """
     from bpc_cli.data.archives import CHECKSUMS, holds_archives
-    from bpc_cli.data.datasets import load_dataset, load_packed
+    from bpc_cli.data.datasets import (
+        IMAGE_FOLDER,
+        find_image_folder,
+        load_dataset,
+        load_packed,
+    )
 
     asked = config.data
+    if name == IMAGE_FOLDER:
+        size, channels = trained.data.image_size, trained.data.channels
+        return load_dataset(name, data_dir=asked.dir, image_size=size, channels=channels)
+    if trained.data.name == IMAGE_FOLDER and asked.dir is None:
+        if (packed := find_image_folder(name)) is not None:
+            return packed
+        raise UserError(
+            f"the images of {name} are not packed here: give data.name=image_folder and their "
+            "folder by data.dir=PATH"
+        )
     if asked.dir or asked.archive_dir or name in ("digits", "auto"):
         return load_dataset(name, data_dir=asked.dir, archive_dir=asked.archive_dir)
     for folder in (trained.data.dir, None):

@@ -90,7 +90,7 @@ def describe_run(job: Job) -> None:
     Raises:
         UserError: if it cannot be run, or its data set has to be prepared first.
     """
-    from bpc_cli.cli.build import build_plan, list_changes, used_part
+    from bpc_cli.cli.build import build_plan, list_changes, used_part, where_from
     from bpc_cli.data.datasets import load_prepared
 
     config, data = job.config, job.config.data
@@ -99,7 +99,7 @@ def describe_run(job: Job) -> None:
     from bpc_cli.cli.limits import reject_what_exceeds_memory
     from bpc_cli.runs.resume import find_start
 
-    dataset = load_prepared(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
+    dataset = load_prepared(data.name, **where_from(data))
     plan = build_plan(config, used_part(config, dataset))
     other = None if config.resume is None else expanded(config.resume)
     start = find_start(job.directory, other, list_changes(config))
@@ -142,11 +142,11 @@ class Work:
         Raises:
             UserError: if the data set is not to be had, or too small.
         """
-        from bpc_cli.cli.build import build_plan, used_part
+        from bpc_cli.cli.build import build_plan, used_part, where_from
         from bpc_cli.data.datasets import load_dataset
 
         data = self.job.config.data
-        dataset = load_dataset(data.name, data_dir=data.dir, archive_dir=data.archive_dir)
+        dataset = load_dataset(data.name, **where_from(data))
         return build_plan(self.job.config, used_part(self.job.config, dataset))
 
     def build_ensemble(self) -> "Ensemble":

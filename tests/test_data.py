@@ -24,7 +24,8 @@ from prepared_data import kill_when
 from sklearn.datasets import load_digits as load_uci_digits
 
 from bpc_cli.data.archives import GivenArchives, check_archives
-from bpc_cli.data.datasets import batch_indices, load_dataset
+from bpc_cli.data.datasets import load_dataset
+from bpc_cli.data.examples import batch_indices
 from bpc_cli.data.packing import open_packed, pack
 from bpc_cli.data.tfds import PreparedSplits, download_is_reachable
 from bpc_cli.errors import UserError

@@ -19,18 +19,30 @@ from bpc_cli.core.models import Model
 from bpc_cli.core.optimisers import Optimiser, clipped, make_optimiser, scaled
 from bpc_cli.core.training import Training
 from bpc_cli.data.augmentation import AUGMENTATIONS, Augmentation, Shift
-from bpc_cli.data.datasets import Dataset, labelled_examples, shortened
+from bpc_cli.data.datasets import Dataset
+from bpc_cli.data.examples import labelled_examples, shortened
 from bpc_cli.errors import UserError
 from bpc_cli.evaluation.metrics import least_generator_loss
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import changed_options, check_saved_config, unknown_choice
 from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
 from bpc_cli.options.evaluation_schema import EvalConfig
+from bpc_cli.options.groups import TrainDataConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.loop import Ensemble
 from bpc_cli.runs.plan import Plan, Schedule
 
 _MOST_ITERATIONS = 2**31 - 1  # JAX's integers have 32 bits
+
+
+def where_from(data: TrainDataConfig) -> dict[str, Any]:
+    """List where a data set is to be found, as `load_dataset` takes it."""
+    return {
+        "data_dir": data.dir,
+        "archive_dir": data.archive_dir,
+        "image_size": data.image_size,
+        "channels": data.channels,
+    }
 
 
 def used_part(config: TrainConfig, dataset: Dataset) -> Dataset:
@@ -240,14 +252,15 @@ def _build_augmentations(config: TrainConfig) -> tuple[Augmentation, ...]:
     data = config.data
     if config.overfit_batch:
         return ()
-    for name, number in (("shift", data.shift), ("noise", data.noise)):
+    given = {"noise": data.noise, "crop": data.crop, "flip": 0.5 if data.flip else 0}
+    for name, number in ({"shift": data.shift} | given).items():
         if number and name in data.augmentation:
             raise UserError(f"data.{name} and data.augmentation.{name} are both given: choose one")
     augmentations: list[Augmentation] = []
     if data.shift:
         augmentations.append(Shift(data.shift, data.shift_fraction))
-    noise = {"noise": data.noise} if data.noise else {}
-    for name, number in (data.augmentation | noise).items():
+    asked = {name: number for name, number in given.items() if number}
+    for name, number in (data.augmentation | asked).items():
         if name not in AUGMENTATIONS:
             raise UserError(unknown_choice("data.augmentation", name, list(AUGMENTATIONS)))
         if isinstance(number, bool) or not isinstance(number, int | float):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpc_cli.data.datasets import data_directory
+from bpc_cli.data.image_folder import folders_in_cache
 from bpc_cli.data.packing import one_at_a_time, packed_below
 from bpc_cli.errors import UserError
 from bpc_cli.files import cache_directory
@@ -66,7 +67,11 @@ def empty_ours() -> str:
         for entry in _entries(cache.path):
             freed += sum(_sizes(entry))
             # Else another process might be writing it.
-            with one_at_a_time(entry) if cache.holds == _DATA else contextlib.nullcontext():
+            with (
+                one_at_a_time(entry)
+                if cache.holds.startswith("packed")
+                else contextlib.nullcontext()
+            ):
                 _remove(entry)
     return f"{_in_words(freed)} freed in {' and '.join(str(cache.path) for cache in ours)}"
 
@@ -76,6 +81,7 @@ def _caches() -> list[Cache]:
     return [
         Cache("compiled programs", cache_directory() / "jax", "BPC_CACHE_DIR", True),
         Cache(_DATA, packed_below(data), "TFDS_DATA_DIR", True),
+        Cache("packed folders of images", folders_in_cache(), "BPC_CACHE_DIR", True),
         Cache("data sets as TFDS has them", data, "TFDS_DATA_DIR", False),
     ]
 

@@ -83,8 +83,47 @@ class Shift(Augmentation):
         return jax.vmap(cut)(padded, corners)
 
 
+class Crop(Shift):
+    """Pads images with black, and cuts them at random places to what they were.
+
+    That is a shift; it has random numbers of its own, so that both can be asked for.
+    """
+
+    stream: ClassVar[int] = 2
+
+    def __init__(self, most: int | float):
+        super().__init__(most)
+
+
+class Flip(Augmentation):
+    """Mirrors images from left to right.
+
+    Attributes:
+        probability: how likely an image is to be mirrored.
+    """
+
+    probability: Float[Array, ""]
+    stream: ClassVar[int] = 3
+
+    def __init__(self, probability: int | float):
+        if not 0 <= probability <= 1:
+            raise ValueError("a probability from 0 to 1")
+        self.probability = jnp.asarray(probability, jnp.result_type(float))
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], key: PRNGKeyArray
+    ) -> Float[Array, "batch height width channels"]:
+        flips = jax.random.uniform(key, (len(images), 1, 1, 1)) < self.probability
+        return jnp.where(flips, images[:, :, ::-1], images)
+
+
 # What `data.augmentation={NAME: NUMBER}` makes of a number; a ValueError says what it must be.
-AUGMENTATIONS: dict[str, Callable[[int | float], Augmentation]] = {"noise": Noise, "shift": Shift}
+AUGMENTATIONS: dict[str, Callable[[int | float], Augmentation]] = {
+    "noise": Noise,
+    "shift": Shift,
+    "crop": Crop,
+    "flip": Flip,
+}
 
 
 def augment(

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import UInt8
 
 from bpc_cli.data.archives import CHECKSUMS, GivenArchives, check_archives
 from bpc_cli.data.packing import (
     ARRAYS,
+    Packed,
     check_data_directory,
     is_prepared,
     one_at_a_time,
@@ -26,6 +27,7 @@ from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import expanded
 
 PROBE_SECONDS = 5.0
+IMAGE_FOLDER = "image_folder"
 _FALLBACK_HELP = (
     "to train on MNIST, put the four original .gz archives in a folder and give "
     "data.archive_dir=FOLDER (or set BPC_MNIST_ARCHIVES), or run data=mnist once with a network"
@@ -61,16 +63,24 @@ class Dataset:
 
 
 def load_dataset(
-    name: str, *, data_dir: str | os.PathLike | None = None, archive_dir: str | None = None
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    archive_dir: str | None = None,
+    image_size: int = 32,
+    channels: int = 3,
 ) -> Dataset:
     """Load a data set by name, preparing it first where that is needed and possible.
 
     Args:
-        name: "digits" (embedded), "auto" (MNIST if it can be had within seconds, else digits), or
-            any image-classification set of TFDS that can be prepared without TensorFlow.
-        data_dir: TFDS's directory; None stands for `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        name: "digits" (embedded), "auto" (MNIST if it can be had within seconds, else digits),
+            "image_folder", or any image-classification set of TFDS that can be prepared without
+            TensorFlow.
+        data_dir: TFDS's directory; None stands for `$TFDS_DATA_DIR` or `~/tensorflow_datasets`. Of
+            "image_folder" the folder of images itself.
         archive_dir: a folder with the original archives, to be used instead of a download. None
             stands for `$BPC_MNIST_ARCHIVES` where MNIST has to be prepared.
+        image_size, channels: of a folder's images, the size and channels that they get.
 
     Raises:
         UserError: if the data set cannot be had, or a folder that is given does not hold what it
@@ -78,6 +88,8 @@ def load_dataset(
     """
     if name == "digits":
         return load_digits()
+    if name == IMAGE_FOLDER:
+        return _load_image_folder(data_dir, image_size, channels)
     directory = data_directory(data_dir)
     if data_dir is not None:
         check_data_directory(directory)
@@ -101,7 +113,12 @@ def load_dataset(
 
 
 def load_prepared(
-    name: str, *, data_dir: str | os.PathLike | None = None, archive_dir: str | None = None
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    archive_dir: str | None = None,
+    image_size: int = 32,
+    channels: int = 3,
 ) -> Dataset:
     """Load the data set that `load_dataset` would load, prepare none, and write nothing.
 
@@ -110,6 +127,8 @@ def load_prepared(
     """
     if name == "digits":
         return load_digits()
+    if name == IMAGE_FOLDER:
+        return _load_image_folder(data_dir, image_size, channels, pack=False)
     wanted = "mnist" if name == "auto" else name
     packed = load_packed(wanted, data_dir=data_dir)
     if packed is not None:
@@ -134,73 +153,12 @@ def load_packed(name: str, *, data_dir: str | os.PathLike | None = None) -> Data
     return _read_packed(packed_directory(data_directory(data_dir), name), name)
 
 
-def batch_indices(
-    seed: int, first: int, last: int, n_examples: int, batch_size: int
-) -> Integer[np.ndarray, "steps batch"]:
-    """List which examples make up the batches of iterations `first` to `last`, both included.
+def find_image_folder(name: str) -> Dataset | None:
+    """Find a folder of images that has been packed, by its data set's name; None if it has not."""
+    from bpc_cli.data.image_folder import find_packed_folder
 
-    Iterations count from 1. Every epoch is a fresh permutation, fixed by the seed and the epoch
-    alone; what is left over after its last whole batch is dropped.
-    """
-    per_epoch = n_examples // batch_size
-    rows = np.empty((last - first + 1, batch_size), np.int32)
-    epoch, order = -1, np.empty(0, np.int64)
-    for row, step in enumerate(range(first - 1, last)):
-        if step // per_epoch != epoch:
-            epoch = step // per_epoch
-            order = np.random.default_rng([seed, epoch]).permutation(n_examples)
-        start = step % per_epoch * batch_size
-        rows[row] = order[start : start + batch_size]
-    return rows
-
-
-def shortened(dataset: Dataset, n_train: int | None, n_validation: int) -> Dataset:
-    """Keep the last training images for validation, and of the others train on the first alone.
-
-    Args:
-        dataset: the data set.
-        n_train: how many to train on; None: all but those kept.
-        n_validation: how many take the test set's place; 0: the test set stays.
-
-    Raises:
-        UserError: if there are not so many.
-    """
-    if n_train is None and not n_validation:
-        return dataset
-    n_all = len(dataset.train_images)
-    wanted = n_all - n_validation if n_train is None else n_train
-    if wanted < 1 or wanted + n_validation > n_all:
-        raise UserError(
-            f"data.n_train={n_train} and data.n_validation={n_validation} ask for more than the "
-            f"{n_all} training images of {dataset.name}"
-        )
-    kept = dataclasses.replace(
-        dataset,
-        train_images=dataset.train_images[:wanted],
-        train_labels=dataset.train_labels[:wanted],
-    )
-    if not n_validation:
-        return kept
-    return dataclasses.replace(
-        kept,
-        test_images=dataset.train_images[-n_validation:],
-        test_labels=dataset.train_labels[-n_validation:],
-    )
-
-
-def labelled_examples(
-    labels: Integer[np.ndarray, " examples"], fraction: float, seed: int
-) -> Bool[np.ndarray, " examples"]:
-    """Choose the examples whose labels are known, the same fraction of each class, by a seed.
-
-    A class has at least one, unless the fraction is 0.
-    """
-    known = np.zeros(len(labels), bool)
-    rng = np.random.default_rng([seed, len(labels)])
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        known[members[: max(round(fraction * len(members)), fraction > 0)]] = True
-    return known
+    found = find_packed_folder(name)
+    return None if found is None else _dataset_of(found, name)
 
 
 def load_digits() -> Dataset:
@@ -290,8 +248,32 @@ def _digits_instead() -> Dataset:
 def _read_packed(packed: Path, data_set: str) -> Dataset | None:
     """Read a packed data set; None where it is missing or damaged."""
     found = open_packed(packed)
-    if found is None:
-        return None
+    return None if found is None else _dataset_of(found, data_set)
+
+
+def _load_image_folder(
+    folder: str | os.PathLike | None, image_size: int, channels: int, *, pack: bool = True
+) -> Dataset:
+    """Load a folder of images, packed first if need be and if that is wanted."""
+    from bpc_cli.data import image_folder
+
+    if folder is None:
+        raise UserError("data=image_folder needs the folder: give data.dir=PATH")
+    place = _expanded(folder)
+    if not pack:
+        listing = image_folder.list_images(place)
+        found = image_folder.find_packed_listing(listing, image_size, channels)
+        if found is None:
+            raise UserError(
+                f"the images of {place} are not packed yet: 'bpc-train data=image_folder "
+                f"data.dir={place} n_train_iters=1' packs them"
+            )
+    else:
+        found = image_folder.load_image_folder(place, image_size, channels)
+    return _dataset_of(found, found.name)
+
+
+def _dataset_of(found: Packed, data_set: str) -> Dataset:
     train_images, train_labels, test_images, test_labels = (found.arrays[name] for name in ARRAYS)
     return Dataset(
         name=data_set,

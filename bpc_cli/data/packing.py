@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from bpc_cli.data.archives import GivenArchives
 from bpc_cli.data.checksums import file_checksum
 from bpc_cli.errors import UserError
 from bpc_cli.files import JsonObject, locked, parse_finite_json
-
-if TYPE_CHECKING:  # which imports TFDS, and most runs do without
-    from bpc_cli.data.tfds import PreparedSplits
 
 MANIFEST = "manifest.json"
 _PACKED = "bpc_packed"
@@ -39,11 +36,24 @@ class Packed(NamedTuple):
         arrays: images and labels of both splits, mapped into memory, by name.
         image_shape: height, width and channels.
         class_names: a name for each class.
+        name: the data set's.
+        version: what tells it from an earlier or later one of its name.
     """
 
     arrays: dict[str, np.ndarray]
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    name: str
+    version: str
+
+
+class PreparedSplits(NamedTuple):
+    """A data set's arrays by name, its version, and what is known of its images."""
+
+    arrays: dict[str, np.ndarray]
+    version: str
+    image_shape: tuple[int, int, int]
+    class_names: list[str]
 
 
 def check_data_directory(data_dir: Path) -> None:
@@ -120,7 +130,7 @@ def prepare_and_pack(
     pack(name, tfds.prepare(name, data_dir, archives, probe_seconds), packed)
 
 
-def pack(name: str, splits: "PreparedSplits", packed: Path) -> None:
+def pack(name: str, splits: PreparedSplits, packed: Path) -> None:
     """Write packed arrays and their manifest under a temporary name, and rename them at once."""
     packed.parent.mkdir(parents=True, exist_ok=True)
     for unfinished in packed.parent.glob(f".{packed.name}-????????"):  # by a process since killed
@@ -204,4 +214,5 @@ def open_packed(packed: Path) -> Packed | None:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Packed(arrays, (height, width, channels), class_names)
+    name, version = str(manifest["name"]), str(manifest["tfds_version"])
+    return Packed(arrays, (height, width, channels), class_names, name, version)

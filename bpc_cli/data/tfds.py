@@ -16,7 +16,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -27,6 +27,7 @@ from tensorflow_datasets.image_classification import mnist as tfds_mnist
 from tqdm import tqdm
 
 from bpc_cli.data.archives import CHECKSUMS, SPLITS, GivenArchives, check_archives
+from bpc_cli.data.packing import PreparedSplits
 from bpc_cli.errors import UserError
 
 _MNIST_FORMAT = {
@@ -35,15 +36,6 @@ _MNIST_FORMAT = {
     "kmnist": tfds_mnist.KMNIST,
 }
 _MOST_HOSTS = 8  # that are asked whether they answer
-
-
-class PreparedSplits(NamedTuple):
-    """A data set's arrays by name, its TFDS version, and what its features say of it."""
-
-    arrays: dict[str, np.ndarray]
-    version: str
-    image_shape: tuple[int, int, int]
-    class_names: list[str]
 
 
 def prepare(

@@ -21,6 +21,8 @@ def check_combinations(config: TrainConfig) -> None:
         raise UserError(f"seed + n_seeds must be at most {2**32}: seeds have 32 bits")
     checkpoint_distance(config)
     _check_model(config.model)
+    if config.data.name == "image_folder" and config.data.channels == 2:
+        raise UserError("data.channels must be 1 (grey) or 3 (colour), not 2")
     _check_layer_weights(config)
     _check_algorithm(config)
     _check_labels(config)

@@ -161,9 +161,10 @@ class AlgorithmConfig:
 
 @dataclasses.dataclass
 class DataConfig:
-    name: str = option("data set: auto, digits, or TFDS's name (mnist, kmnist, …)")
+    name: str = option("data set: auto, digits, image_folder, or TFDS's name (mnist, kmnist, …)")
     dir: str | None = option(
-        "TFDS data directory; null: $TFDS_DATA_DIR or ~/tensorflow_datasets", may_change=True
+        "TFDS data directory, or image_folder's; null: $TFDS_DATA_DIR or ~/tensorflow_datasets",
+        may_change=True,
     )
     archive_dir: str | None = option(
         "folder with the four original .gz archives, instead of a download",
@@ -175,11 +176,29 @@ class DataConfig:
 
 @dataclasses.dataclass
 class TrainDataConfig(DataConfig):
+    image_size: int = option(
+        "image_folder: height and width that images are scaled and cut to",
+        "pixels",
+        at_least=1,
+        at_most=4096,
+        before=32,
+    )
+    channels: int = option(
+        "image_folder: 1 for grey, 3 for colour", at_least=1, at_most=3, before=3
+    )
     noise: float = option(
         "augmentation: standard deviation of Gaussian noise on training images",
         "[0, 1] pixels",
         at_least=0,
         before=0.0,
+    )
+    flip: bool = option("augmentation: mirror every other training image, at random", before=False)
+    crop: int = option(
+        "augmentation: pad training images by so much, and cut them at random places",
+        "pixels",
+        at_least=0,
+        at_most=100,
+        before=0,
     )
     shift: int = option(
         "augmentation: largest random shift of training images",

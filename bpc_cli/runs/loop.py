@@ -16,7 +16,8 @@ from tqdm import tqdm
 from bpc_cli.core.ensembles import join, take
 from bpc_cli.core.learning import StepMetrics, TrainState
 from bpc_cli.core.training import Chunk, ChunkEnd, Examples, Training, train_ensemble
-from bpc_cli.data.datasets import Dataset, batch_indices
+from bpc_cli.data.datasets import Dataset
+from bpc_cli.data.examples import batch_indices
 from bpc_cli.errors import UserError
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
 from bpc_cli.evaluation.metrics import NetworkTest, class_means
