@@ -1,7 +1,7 @@
 """The energy's curvature with respect to the activities: how hard inference is."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,8 +103,10 @@ def _ends(
         return np.asarray(product(jnp.asarray(vector.ravel(), flat.dtype)), np.float64)
 
     start = np.random.default_rng(0).normal(size=len(flat))
-    operator = LinearOperator((len(flat), len(flat)), matvec=times, dtype=np.float64)
-    values, vectors = eigsh(operator, k=2, which="BE", tol=_TOLERANCE, v0=start)
+    make_operator: Any = LinearOperator  # SciPy has no types
+    operator = make_operator((len(flat), len(flat)), matvec=times, dtype=np.float64)
+    options: Any = {"k": 2, "which": "BE", "tol": _TOLERANCE, "v0": start}
+    values, vectors = eigsh(operator, **options)
     residuals = [
         np.linalg.norm(times(vector) - value * vector)
         for value, vector in zip(values, vectors.T, strict=True)
