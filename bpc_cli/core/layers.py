@@ -88,14 +88,32 @@ class Dense(Layer):
         return product.reshape(self.out_shape)
 
 
-class Residual(Layer):
+class Around(Layer):
+    """What is built around another layer, and has its shapes.
+
+    Attributes:
+        layer: the layer.
+    """
+
+    layer: Layer
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape that its layer reads."""
+        return self.layer.in_shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape that its layer predicts."""
+        return self.layer.out_shape
+
+
+class Residual(Around):
     """state + layer(state): a layer with a skip connection around it.
 
     Attributes:
         layer: the layer, which must predict a state of the shape that it reads.
     """
-
-    layer: Layer
 
     def __init__(self, layer: Layer):
         self.layer = layer
@@ -107,21 +125,11 @@ class Residual(Layer):
                 f"{self.out_shape}"
             )
 
-    @property
-    def in_shape(self) -> Shape:
-        """The shape that its layer reads."""
-        return self.layer.in_shape
-
-    @property
-    def out_shape(self) -> Shape:
-        """The shape that its layer predicts."""
-        return self.layer.out_shape
-
     def __call__(self, state: Float[Array, "*source"]) -> Float[Array, "*target"]:
         return state + self.layer(state)
 
 
-class Output(Layer):
+class Output(Around):
     """ψ(layer(state)): a layer whose prediction is bounded, as an image's pixels are.
 
     Attributes:
@@ -129,22 +137,11 @@ class Output(Layer):
         function: ψ.
     """
 
-    layer: Layer
     function: Activation = eqx.field(static=True)
 
     def __init__(self, layer: Layer, function: Activation):
         self.layer = layer
         self.function = function
-
-    @property
-    def in_shape(self) -> Shape:
-        """The shape that its layer reads."""
-        return self.layer.in_shape
-
-    @property
-    def out_shape(self) -> Shape:
-        """The shape that its layer predicts."""
-        return self.layer.out_shape
 
     def __call__(self, state: Float[Array, "*source"]) -> Float[Array, "*target"]:
         return self.function(self.layer(state))
