@@ -73,7 +73,8 @@ def check_data_directory(data_dir: Path) -> None:
         return
     if not _any_file(data_dir, "*/*/*/dataset_info.json"):
         raise UserError(
-            f"data.dir={data_dir} holds other files, and no prepared data set: {_WHAT_DATA_DIR_IS}"
+            f"data.dir={data_dir} holds other files, and no prepared data set: "
+            f"{_WHAT_DATA_DIR_IS}; for images of your own, choose data=image_folder"
         )
 
 
