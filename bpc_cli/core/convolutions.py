@@ -51,14 +51,7 @@ class Conv(Layer):
     def __call__(self, state: Float[Array, "*source"]) -> Float[Array, "*target"]:
         _check_state(state, self.in_shape)
         stride = 2 if self.pooling == "stride" else 1
-        padding = [(_KERNEL // 2, _KERNEL // 2)] * 2
-        convolved = lax.conv_general_dilated(
-            self.activation(state)[None],
-            self.kernel,
-            (stride, stride),
-            padding,
-            dimension_numbers=_AS_IMAGES,
-        )[0]
+        convolved = convolution(self.activation(state), self.kernel, stride=stride)
         if self.bias is not None:
             convolved = convolved + self.bias
         if self.pooling in (None, "stride"):
@@ -109,12 +102,43 @@ class Upsample(Layer):
         else:
             if self.upsampling == "resize":
                 read = read.repeat(2, axis=0).repeat(2, axis=1)
-            predicted = lax.conv_general_dilated(
-                read[None], self.kernel, (1, 1), "SAME", dimension_numbers=_AS_IMAGES
-            )[0]
+            predicted = convolution(read, self.kernel)
         if self.bias is not None:
             predicted = predicted + self.bias
         return predicted
+
+
+def convolution(
+    state: Float[Array, "height width in"],
+    kernel: Float[Array, "size size in out"],
+    stride: int = 1,
+) -> Float[Array, "rows columns out"]:
+    """Apply a cross-correlation, padded by one pixel of zeros on all sides.
+
+    On CPUs it is a product of the kernel with every place's pixels, side by side: in a loop, as
+    inference and training are, XLA's own convolutions have gradients there that are many times
+    slower.
+    """
+    if jax.default_backend() != "cpu":
+        strides = (stride, stride)
+        padding = [(1, 1), (1, 1)]
+        return lax.conv_general_dilated(
+            state[None], kernel, strides, padding, dimension_numbers=_AS_IMAGES
+        )[0]
+    size, _, channels, n_out = kernel.shape
+    padded = jnp.pad(state, ((1, 1), (1, 1), (0, 0)))
+    n_rows, n_columns = ((side + 2 - size) // stride + 1 for side in state.shape[:2])
+    places = [
+        padded[
+            y : y + stride * (n_rows - 1) + 1 : stride,
+            x : x + stride * (n_columns - 1) + 1 : stride,
+        ]
+        for y in range(size)
+        for x in range(size)
+    ]
+    product = jnp.concatenate(places, axis=-1).reshape(-1, size * size * channels)
+    product = product @ kernel.reshape(size * size * channels, n_out)
+    return product.reshape(n_rows, n_columns, n_out)
 
 
 def transposed_convolution(
@@ -123,21 +147,16 @@ def transposed_convolution(
     """Apply a transposed convolution of stride 2 and padding 1.
 
     Each of the four pixels that a pixel becomes sees 2×2 pixels of the state, by a quarter of the
-    kernel: this is a convolution with four times the channels, whose gradients are convolutions
-    too. On CPUs, XLA is slow at convolutions with holes.
+    kernel: this is a convolution with four times the channels, without holes, at which XLA is slow
+    on CPUs.
     """
     height, width, channels = state.shape
     n_out = kernel.shape[3]
     # Rows 1 and 3 of the kernel reach even pixels, rows 0 and 2 odd ones; the nearer one last.
     taps = kernel.reshape(2, 2, 2, 2, channels, n_out)  # step, parity for rows, then for columns
     quarters = taps[::-1, ::-1][:, :, ::-1, ::-1].transpose(0, 2, 4, 1, 3, 5)
-    seen = lax.conv_general_dilated(
-        state[None],
-        quarters.reshape(2, 2, channels, 4 * n_out),
-        (1, 1),
-        [(1, 1), (1, 1)],
-        dimension_numbers=_AS_IMAGES,
-    )[0].reshape(height + 1, width + 1, 2, 2, n_out)
+    seen = convolution(state, quarters.reshape(2, 2, channels, 4 * n_out))
+    seen = seen.reshape(height + 1, width + 1, 2, 2, n_out)
     rows = [
         jnp.stack([seen[a : a + height, b : b + width, a, b] for b in (0, 1)], axis=2)
         for a in (0, 1)
