@@ -52,7 +52,7 @@ def test_a_stopped_one_resumes_bit_for_bit(bpc_train, tmp_path):
 @pytest.mark.slow
 def test_it_is_evaluated_diagnosed_and_reported(runs, command, tmp_path):
     sweep = Path(shutil.copytree(runs, tmp_path / "sweep"))
-    words = ("diagnostics=[inference,steps,hessian,probe,completion]", "inference.n_steps=2")
+    words = ("diagnostics=[hessian,completion]", "inference.n_steps=2")
     done = command("bpc-eval", "sweep/0", *words, "hydra.run.dir=eval")
     assert (done.returncode, done.stderr) == (0, "")
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())

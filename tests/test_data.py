@@ -410,7 +410,8 @@ def test_eight_processes_prepare_at_once_what_a_killed_one_left(mnist_data):
     assert codes == (0,) * 8, errors
     assert len(set(outputs)) == 1
     assert "".join(errors).count("preparing mnist in ") == 1
-    assert "".join(errors).count("waiting for process ") == 7
+    # Who comes when all is done need not wait.
+    assert 1 <= "".join(errors).count("waiting for process ") <= 7
     assert os.listdir(mnist_data / "bpc_packed") == ["mnist"]
 
 
