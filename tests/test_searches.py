@@ -203,10 +203,11 @@ def test_a_wrong_search_is_one_line_and_leaves_nothing(words, message, bpc_train
     code, _, err, _ = bpc_train(*SEARCH, *words, f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert code == 1
     assert message in err and len(err.splitlines()) <= 2
+    assert "Error in call" not in err
     assert not (tmp_path / "sweep").exists()
 
 
-def test_without_optuna_the_extra_is_named(monkeypatch, bpc_train, tmp_path):
+def test_without_optuna_the_extra_is_named(monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
@@ -215,8 +216,9 @@ def test_without_optuna_the_extra_is_named(monkeypatch, bpc_train, tmp_path):
     )
     from bpc_cli.cli.search.sweeper import SearchSweeper
 
-    with pytest.raises(HydraException, match=r"pip install 'bpc-cli\[sweep\]'"):
-        SearchSweeper(objective="accuracy")
+    sweeper = SearchSweeper(objective="accuracy")
+    with pytest.raises(HydraException, match=r"^hydra/sweeper=optuna needs .*bpc-cli\[sweep\]'"):
+        sweeper.setup(hydra_context=None, task_function=None, config=None)
 
 
 def test_a_file_that_is_no_search_is_explained(bpc_train, tmp_path):

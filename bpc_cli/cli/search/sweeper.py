@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
 
 from bpc_cli.cli.search.space import Space, read_space
 from bpc_cli.cli.search.study import Study, read_options, values_in_words
@@ -38,12 +39,23 @@ class SearchSweeper(Sweeper):
 
     def __init__(self, **options: Any):
         super().__init__(max_batch_size=None)
+        self._given = options
+        self._best = ""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra gives.
+
+        Raises:
+            HydraException: if Optuna is missing, or an option of the search cannot be.
+        """
         if importlib.util.find_spec("optuna") is None:
             raise HydraException(
                 "hydra/sweeper=optuna needs the extra 'sweep': pip install 'bpc-cli[sweep]'"
             )
-        self._options = read_options(options)
-        self._best = ""
+        self._options = read_options(self._given)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def _run_jobs(self, arguments: list[str]) -> list[JobReturn]:
         """Run the trials that are not finished, and ask for others until there are enough."""
