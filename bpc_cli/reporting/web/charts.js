@@ -108,6 +108,7 @@ function drawHeatMap(shown) {
   const values = found.map(cell => cell.value[2]);
   const words = option => axis(option.name, { type: "category", data: option.words,
     axisLabel: { color: css("--quiet") }, nameGap: option === options[up] ? 56 : 34 });
+  const width = document.getElementById("heat-map").clientWidth - 180; // of the cells
   const [least, most] = [Math.min(...values), Math.max(...values)];
   for (const cell of found) { // bright is better
     const share = (cell.value[2] - least) / (most - least || 1);
@@ -121,7 +122,7 @@ function drawHeatMap(shown) {
     visualMap: { type: "continuous", min: least, max: most, right: 0,
       top: "middle", calculable: true, precision: metric.decimals, textStyle: { color: css("--text") },
       inRange: { color: metric.better === "lower" ? [...VIRIDIS].reverse() : VIRIDIS } },
-    series: [{ type: "heatmap", data: found, label: { show: options[across].words.length <= 8,
+    series: [{ type: "heatmap", data: found, label: { show: options[across].words.length * 44 < width,
       formatter: item => written(item.value[2], metric) } }],
   });
 }
