@@ -104,8 +104,8 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = _OneLineParser(
         prog="bpc-report",
         description="Compare runs: one self-contained page with the trade-off over "
-        "forward_energy_weight, learning curves, samples, a table and what failed; its figures as "
-        "PNG and SVG; and results.csv, a row for each run and seed.",
+        "whatever was swept, learning curves, samples, a table and what failed; its figures as "
+        "PNG, SVG and PDF; and results.csv, a row for each run and seed.",
     )
     parser.add_argument(
         "directories", nargs="+", type=Path, metavar="DIR", help="run or sweep directories"

@@ -207,6 +207,16 @@ def test_a_wrong_search_is_one_line_and_leaves_nothing(words, message, bpc_train
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_search_is_for_training_alone(command):
+    done = command(
+        "bpc-eval", "-m", "hydra/sweeper=optuna", "checkpoint=run", "optim.activity_lr=1,2"
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "bpc-eval: hydra/sweeper=optuna is for bpc-train alone\n",
+    )
+
+
 def test_without_optuna_the_extra_is_named(monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(

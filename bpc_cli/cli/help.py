@@ -19,6 +19,7 @@ _COLUMN = 30  # where explanations begin, unless the terminal is narrow
 _SWEEP = (
     ("-m NAME=A,B,C", "run once for each value, or combination of values"),
     ("hydra/launcher=NAME", f"what runs the jobs: {', '.join(LAUNCHERS)} (default: basic)"),
+    ("hydra/sweeper=optuna", "search instead, in NAME=interval(A,B) and lists (bpc-train)"),
     ("hydra.sweep.dir=DIR", "the sweep's directory; given again, it runs what is unfinished"),
 )
 _FLAGS = (

@@ -48,12 +48,15 @@ class SearchSweeper(Sweeper):
         """Take what Hydra gives.
 
         Raises:
-            HydraException: if Optuna is missing, or an option of the search cannot be.
+            HydraException: if Optuna is missing, or an option of the search cannot be, or nothing
+                is trained.
         """
         if importlib.util.find_spec("optuna") is None:
             raise HydraException(
                 "hydra/sweeper=optuna needs the extra 'sweep': pip install 'bpc-cli[sweep]'"
             )
+        if task_function.command != "bpc-train":  # pyright: ignore[reportFunctionMemberAccess]
+            raise HydraException("hydra/sweeper=optuna is for bpc-train alone")
         self._options = read_options(self._given)
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
