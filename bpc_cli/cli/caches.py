@@ -14,7 +14,6 @@ from bpc_cli.data.packing import one_at_a_time, packed_below
 from bpc_cli.errors import UserError
 from bpc_cli.files import cache_directory
 
-_DATA = "packed data sets"
 _MADE_MEANWHILE = (errno.ENOENT, errno.ENOTEMPTY)
 
 
@@ -26,12 +25,14 @@ class Cache(NamedTuple):
         path: where it is.
         set_by: the environment variable that chooses the place.
         is_ours: whether `--clear-cache` empties it.
+        is_locked: whether processes make what is in it one at a time.
     """
 
     holds: str
     path: Path
     set_by: str
-    is_ours: bool
+    is_ours: bool = True
+    is_locked: bool = True
 
 
 def describe() -> str:
@@ -67,11 +68,7 @@ def empty_ours() -> str:
         for entry in _entries(cache.path):
             freed += sum(_sizes(entry))
             # Else another process might be writing it.
-            with (
-                one_at_a_time(entry)
-                if cache.holds.startswith("packed")
-                else contextlib.nullcontext()
-            ):
+            with one_at_a_time(entry) if cache.is_locked else contextlib.nullcontext():
                 _remove(entry)
     return f"{_in_words(freed)} freed in {' and '.join(str(cache.path) for cache in ours)}"
 
@@ -79,10 +76,10 @@ def empty_ours() -> str:
 def _caches() -> list[Cache]:
     data = data_directory()
     return [
-        Cache("compiled programs", cache_directory() / "jax", "BPC_CACHE_DIR", True),
-        Cache(_DATA, packed_below(data), "TFDS_DATA_DIR", True),
-        Cache("packed folders of images", folders_in_cache(), "BPC_CACHE_DIR", True),
-        Cache("data sets as TFDS has them", data, "TFDS_DATA_DIR", False),
+        Cache("compiled programs", cache_directory() / "jax", "BPC_CACHE_DIR", is_locked=False),
+        Cache("packed data sets", packed_below(data), "TFDS_DATA_DIR"),
+        Cache("packed folders of images", folders_in_cache(), "BPC_CACHE_DIR"),
+        Cache("data sets as TFDS has them", data, "TFDS_DATA_DIR", is_ours=False),
     ]
 
 

@@ -90,8 +90,9 @@ def find_packed_listing(listing: Listing, image_size: int, channels: int) -> Pac
 
 def find_packed_folder(name: str) -> Packed | None:
     """Find the packed copy of a folder of images by its data set's name."""
+    begins = f"{name.rpartition('_')[0]}-"  # else every byte of every other folder would be checked
     for packed in sorted(folders_in_cache().glob("*")):
-        found = open_packed(packed)
+        found = open_packed(packed) if packed.name.startswith(begins) else None
         if found is not None and found.name == name:
             return found
     return None
@@ -219,12 +220,14 @@ def _images_in(folder: Path, below: str) -> list[str]:
     if not (folder / below).is_dir():
         return []
     with os.scandir(folder / below) as entries:
-        paths = [f"{below}/{entry.name}" for entry in entries if _is_shown(entry)]
-    for path in paths:
+        shown = [entry for entry in entries if _is_shown(entry)]
+    links = [entry.path for entry in shown if entry.is_symlink()]
+    for path in (folder / below, *map(Path, links)):
         try:
-            check_inside(folder, folder / path)
+            check_inside(folder, path)
         except OSError as error:
             raise UserError(f"{one_line(error)}: take it away") from error
+    paths = [f"{below}/{entry.name}" for entry in shown]
     return sorted(paths, key=_fixed)
 
 
