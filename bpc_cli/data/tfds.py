@@ -23,10 +23,12 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from PIL import Image
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.image_classification import cifar as tfds_cifar
 from tensorflow_datasets.image_classification import mnist as tfds_mnist
 from tqdm import tqdm
 
 from bpc_cli.data.archives import CHECKSUMS, SPLITS, GivenArchives, check_archives
+from bpc_cli.data.cifar import CifarWithoutTensorFlow
 from bpc_cli.data.packing import PreparedSplits
 from bpc_cli.errors import UserError
 
@@ -35,6 +37,7 @@ _MNIST_FORMAT = {
     "fashion_mnist": tfds_mnist.FashionMNIST,
     "kmnist": tfds_mnist.KMNIST,
 }
+_CIFAR = {"cifar10": tfds_cifar.Cifar10, "cifar100": tfds_cifar.Cifar100}
 _MOST_HOSTS = 8  # that are asked whether they answer
 
 
@@ -169,14 +172,15 @@ def _unreadable(name: str, data_dir: Path, error: Exception) -> UserError:
 def _make_builder(
     name: str, data_dir: Path, archives: GivenArchives | None
 ) -> tfds.core.DatasetBuilder:
-    stock = _MNIST_FORMAT.get(name)
+    stock = (_MNIST_FORMAT | _CIFAR).get(name)
     if stock is not None:
+        reading = _WithoutTensorFlow if name in _MNIST_FORMAT else CifarWithoutTensorFlow
         # Registering a second builder of one name raises; the class is named as the stock one
         # because TFDS derives the data set's name from it.
         folder = None if archives is None else archives.folder
         namespace = {"__module__": stock.__module__, "name": name, "ARCHIVES": folder}
         builder_class: Any = type(stock)(
-            stock.__name__, (_WithoutTensorFlow, stock), namespace, skip_registration=True
+            stock.__name__, (reading, stock), namespace, skip_registration=True
         )
         return builder_class(data_dir=data_dir, file_format="array_record")
     return tfds.builder(name, data_dir=data_dir, file_format="array_record")
