@@ -32,12 +32,6 @@ from bpc_cli.data.cifar import CifarWithoutTensorFlow
 from bpc_cli.data.packing import PreparedSplits
 from bpc_cli.errors import UserError
 
-_MNIST_FORMAT = {
-    "mnist": tfds_mnist.MNIST,
-    "fashion_mnist": tfds_mnist.FashionMNIST,
-    "kmnist": tfds_mnist.KMNIST,
-}
-_CIFAR = {"cifar10": tfds_cifar.Cifar10, "cifar100": tfds_cifar.Cifar100}
 _MOST_HOSTS = 8  # that are asked whether they answer
 
 
@@ -118,7 +112,7 @@ def _any_answers(urls: Iterable[str], seconds: float) -> bool:
     return False
 
 
-class _WithoutTensorFlow:
+class _MnistWithoutTensorFlow:
     """A mix-in for TFDS's MNIST builders: the same features and version, read by Python alone."""
 
     URL: str
@@ -143,6 +137,16 @@ class _WithoutTensorFlow:
             Image.fromarray(image).save(encoded, format="PNG")
             encoded.seek(0)
             yield index, {"image": encoded, "label": int(label)}
+
+
+# What reads the archives in place of TensorFlow, and TFDS's own builder.
+_READ_BY_PYTHON = {
+    "mnist": (_MnistWithoutTensorFlow, tfds_mnist.MNIST),
+    "fashion_mnist": (_MnistWithoutTensorFlow, tfds_mnist.FashionMNIST),
+    "kmnist": (_MnistWithoutTensorFlow, tfds_mnist.KMNIST),
+    "cifar10": (CifarWithoutTensorFlow, tfds_cifar.Cifar10),
+    "cifar100": (CifarWithoutTensorFlow, tfds_cifar.Cifar100),
+}
 
 
 def _builder(name: str, data_dir: Path, archives: GivenArchives | None) -> tfds.core.DatasetBuilder:
@@ -172,15 +176,14 @@ def _unreadable(name: str, data_dir: Path, error: Exception) -> UserError:
 def _make_builder(
     name: str, data_dir: Path, archives: GivenArchives | None
 ) -> tfds.core.DatasetBuilder:
-    stock = (_MNIST_FORMAT | _CIFAR).get(name)
-    if stock is not None:
-        reading = _WithoutTensorFlow if name in _MNIST_FORMAT else CifarWithoutTensorFlow
+    if name in _READ_BY_PYTHON:
+        reader, stock = _READ_BY_PYTHON[name]
         # Registering a second builder of one name raises; the class is named as the stock one
         # because TFDS derives the data set's name from it.
         folder = None if archives is None else archives.folder
         namespace = {"__module__": stock.__module__, "name": name, "ARCHIVES": folder}
         builder_class: Any = type(stock)(
-            stock.__name__, (reading, stock), namespace, skip_registration=True
+            stock.__name__, (reader, stock), namespace, skip_registration=True
         )
         return builder_class(data_dir=data_dir, file_format="array_record")
     return tfds.builder(name, data_dir=data_dir, file_format="array_record")
