@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from PIL import Image
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.datasets.svhn_cropped import svhn_cropped_dataset_builder as tfds_svhn
 from tensorflow_datasets.image_classification import cifar as tfds_cifar
 from tensorflow_datasets.image_classification import mnist as tfds_mnist
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from tqdm import tqdm
 from bpc_cli.data.archives import CHECKSUMS, SPLITS, GivenArchives, check_archives
 from bpc_cli.data.cifar import CifarWithoutTensorFlow
 from bpc_cli.data.packing import PreparedSplits
+from bpc_cli.data.svhn import SvhnWithoutTensorFlow
 from bpc_cli.errors import UserError
 
 _MOST_HOSTS = 8  # that are asked whether they answer
@@ -146,6 +148,7 @@ _READ_BY_PYTHON = {
     "kmnist": (_MnistWithoutTensorFlow, tfds_mnist.KMNIST),
     "cifar10": (CifarWithoutTensorFlow, tfds_cifar.Cifar10),
     "cifar100": (CifarWithoutTensorFlow, tfds_cifar.Cifar100),
+    "svhn_cropped": (SvhnWithoutTensorFlow, tfds_svhn.Builder),
 }
 
 
@@ -217,15 +220,24 @@ def _check_files(builder: tfds.core.DatasetBuilder, name: str, given: GivenArchi
         check_archives(name, given)
         return
     folder, given_by = given
-    wanted = sorted({info.filename for info in (builder.url_infos or {}).values() if info.filename})
-    by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS is not None  # files that TFDS does not register
-    if folder.is_dir() and (by_hand or any((folder / file).is_file() for file in wanted)):
+    missing = _missing_files(builder, folder)
+    if folder.is_dir() and not missing:
         return
-    listed = ", ".join(wanted[:4]) + (", …" if len(wanted) > 4 else "")
+    listed = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
     raise UserError(
-        f"{given_by}={folder} lacks {listed or 'any archive'}: give the folder that holds the "
+        f"{given_by}={folder} lacks {listed or 'all archives'}: give the folder that holds the "
         f"original archives of {name}, or leave {given_by} out"
     )
+
+
+def _missing_files(builder: tfds.core.DatasetBuilder, folder: Path) -> list[str]:
+    """List what a folder lacks: of all that a reader needs, or else of what TFDS registers."""
+    if needed := getattr(builder, "ALL_NEEDED", ()):
+        return [file for file in needed if not (folder / file).is_file()]
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS is not None:  # files that TFDS does not register
+        return []
+    known = sorted({info.filename for info in (builder.url_infos or {}).values() if info.filename})
+    return [] if any((folder / file).is_file() for file in known) else known or ["any archive"]
 
 
 def _read_idx(path, *, header: int) -> UInt8[np.ndarray, " bytes"]:
