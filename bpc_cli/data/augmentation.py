@@ -61,6 +61,7 @@ class Shift(Augmentation):
     most: int = eqx.field(static=True)
     fraction: Float[Array, ""]
     stream: ClassVar[int] = 1
+    padding: ClassVar[str] = "constant"
 
     def __init__(self, most: int | float, fraction: int | float = 1.0):
         if most not in range(_MOST_SHIFT + 1):
@@ -72,7 +73,8 @@ class Shift(Augmentation):
         self, images: Float[Array, "batch height width channels"], key: PRNGKeyArray
     ) -> Float[Array, "batch height width channels"]:
         most = self.most
-        padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+        by = ((0, 0), (most, most), (most, most), (0, 0))
+        padded = jnp.pad(images, by, mode=self.padding)
         corners = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
         shifts = jax.random.uniform(jax.random.fold_in(key, 0), (len(images), 1)) < self.fraction
         corners = jnp.where(shifts, corners, most)
@@ -84,12 +86,15 @@ class Shift(Augmentation):
 
 
 class Crop(Shift):
-    """Pads images with black, and cuts them at random places to what they were.
+    """Pads images with their reflection, and cuts them at random places to what they were.
 
-    That is a shift; it has random numbers of its own, so that both can be asked for.
+    That is a shift with another padding; black would leave a frame around what a generator that
+    learns from these images generates. It has random numbers of its own, so that both can be asked
+    for.
     """
 
     stream: ClassVar[int] = 2
+    padding: ClassVar[str] = "reflect"
 
     def __init__(self, most: int | float):
         super().__init__(most)
