@@ -437,6 +437,10 @@ WRONG = [
     ("optim.param_args.foo=1", "unexpected keyword argument 'foo'"),
     ("optim.param_schedule=foo", "unknown schedule 'foo'; known: "),
     ("data=mnist data.archive_dir=nowhere", "data.archive_dir=nowhere lacks "),
+    (
+        "data.mean=[0.4,0.5,0.6]",
+        "data.mean must be one number, or 1 for images of 1 channel, not 3",
+    ),
 ]
 
 
@@ -477,6 +481,12 @@ OUT_OF_RANGE = [
     ("keep_every=0", "keep_every must be at least 1"),
     ("on_divergence=maybe", "unknown on_divergence 'maybe' (known: stop, continue_sweep)"),
     ("data.std=0", "data.std must be above 0"),
+    ("data.std=[1,0,1]", "data.std must be above 0"),
+    ("data.mean=[]", "data.mean must be a number, or a list with one for each channel, not []"),
+    (
+        "data.mean=half",
+        "data.mean must be a number, or a list with one for each channel, not 'half'",
+    ),
     ("compute.matmul_precision=f32", "unknown compute.matmul_precision 'f32'"),
     ("model.act_fn=rleu", "unknown model.act_fn 'rleu'; did you mean relu? (known: linear, relu"),
     ("data.name=../x", "data.name must be a data set's name"),

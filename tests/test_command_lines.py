@@ -137,6 +137,8 @@ def right_values(draw, path: str):
     limits, kind = OPTIONS[path], kind_of(path)
     if path == "plots.format":
         return f"[{draw(st.sampled_from(limits['choices']))}]"
+    if limits["per_channel"]:
+        return draw(st.sampled_from(["0.5", "1", "[0.5]", "[0.5,0.4,1]"]))
     if path == "model.channels":
         return draw(st.sampled_from(["[1]", "[4,8]"]))
     if limits["choices"]:

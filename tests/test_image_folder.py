@@ -81,7 +81,8 @@ def test_images_of_any_size_and_format_are_cut_about_their_middle(suffix, tmp_pa
 
 def test_a_run_trains_on_it_and_is_evaluated(command, tmp_path):
     write_folder(tmp_path / "photos")
-    done = command(*RUN, "data.flip=true", "data.crop=2", "hydra.run.dir=run")
+    scale = ("data.mean=[0.4,0.5,0.6]", "data.std=[0.5,0.4,0.3]")
+    done = command(*RUN, *scale, "data.flip=true", "data.crop=2", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "packing the images of photos (once)" in done.stderr
     name = summary_of(tmp_path / "run")["data"]["name"]
@@ -91,7 +92,8 @@ def test_a_run_trains_on_it_and_is_evaluated(command, tmp_path):
     again = command(*RUN, "hydra.run.dir=again")
     assert "packing" not in again.stderr
     picture(1000).save(tmp_path / "photos" / "a" / "0.png")  # another image of the same name
-    changed = command(*RUN, "data.flip=true", "data.crop=2", "n_train_iters=6", "hydra.run.dir=run")
+    more = (*scale, "data.flip=true", "data.crop=2", "n_train_iters=6")
+    changed = command(*RUN, *more, "hydra.run.dir=run")
     assert (changed.returncode, "packing" in changed.stderr) == (1, True)
     assert "was trained on photos_" in changed.stderr
 
@@ -163,7 +165,7 @@ def test_no_folder_is_one_line(command):
         assert message in done.stderr
 
 
-def test_flips_are_mirrors_and_crops_are_shifts():
+def test_flips_are_mirrors_and_crops_are_shifts_of_reflected_images():
     import jax
     import jax.numpy as jnp
 
@@ -179,7 +181,7 @@ def test_flips_are_mirrors_and_crops_are_shifts():
     twice = always(always(images, jax.random.PRNGKey(2)), jax.random.PRNGKey(3))
     np.testing.assert_array_equal(twice, images)
     cropped = np.asarray(Crop(1)(images, jax.random.PRNGKey(4)))
-    padded = np.pad(np.asarray(images), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = np.pad(np.asarray(images), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     for image, whole in zip(cropped, padded, strict=True):
         windows = [whole[y : y + 6, x : x + 5] for y in range(3) for x in range(3)]
         assert any((image == window).all() for window in windows)

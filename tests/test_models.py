@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_models import inference_of, sgd, small_model
 
-from bpc_cli.core.architectures import Mlp
+from bpc_cli.core.architectures import Cnn, Mlp
 from bpc_cli.core.clamping import Clamping
 from bpc_cli.core.energy import EnergyWeights, energy
 from bpc_cli.core.inference import infer
@@ -21,6 +21,7 @@ from bpc_cli.options.names import ACTIVATIONS
 from bpc_cli.options.schema import TrainConfig
 
 SIZES = [3, 5, 6, 7]
+COLOUR_SCALE = PixelScale((0.1, 0.5, 0.2), (0.3, 2.0, 0.7))
 SCALE = PixelScale(0.1307, 0.3081)
 
 
@@ -181,3 +182,20 @@ def test_normalising_is_undone():
     pixels = jnp.arange(256, dtype=jnp.uint8)
     there = normalise(to_unit_pixels(pixels), SCALE)
     np.testing.assert_allclose(denormalise(there, SCALE), np.arange(256) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", [Mlp(width=4), Cnn(channels=(2,))], ids=["mlp", "cnn"])
+def test_each_channel_has_its_own_scale(architecture):
+    """Whether a model's images are flattened or not; black is -mean/std in every channel."""
+    model = make_model(architecture, jax.random.PRNGKey(0), 3, (4, 6, 3), COLOUR_SCALE)
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
+    states = np.asarray(model.to_states(jnp.asarray(images.reshape(5, -1))))
+    for channel, (mean, std) in enumerate(zip(*COLOUR_SCALE, strict=True)):
+        np.testing.assert_allclose(
+            states.reshape(images.shape)[..., channel],
+            (images[..., channel] / 255 - mean) / std,
+            rtol=1e-5,
+            atol=1e-6,
+        )
+    back = np.asarray(model.to_images(jnp.asarray(states)))
+    np.testing.assert_allclose(back, images.reshape(5, -1) / 255, atol=1e-6)

@@ -6,7 +6,7 @@ from jax.tree_util import Partial
 
 from bpc_cli.core.architectures import Cnn, Mlp
 from bpc_cli.core.models import Architecture, Model, make_model
-from bpc_cli.data.pixels import PixelScale
+from bpc_cli.data.pixels import PerChannel, PixelScale
 from bpc_cli.errors import UserError
 from bpc_cli.options.groups import ModelConfig
 from bpc_cli.options.schema import TrainConfig
@@ -18,7 +18,8 @@ def model_maker(
     """Make the function that makes a config's model from a `key`.
 
     Raises:
-        UserError: if the model is not for images of this size.
+        UserError: if the model is not for images of this size, or `data.mean` or `data.std` has
+            not one number for each channel.
     """
     architecture = _architecture(config.model)
     if isinstance(architecture, Cnn):
@@ -26,14 +27,30 @@ def model_maker(
             architecture.state_shapes(n_classes, image_shape)
         except ValueError as error:
             raise UserError(f"model.channels: {error}") from error
+    n_channels = image_shape[-1]
     return Partial(
         make_model,
         architecture,
         n_classes=n_classes,
         image_shape=image_shape,
-        pixel_scale=PixelScale(config.data.mean, config.data.std),
+        pixel_scale=PixelScale(
+            _per_channel("data.mean", config.data.mean, n_channels),
+            _per_channel("data.std", config.data.std, n_channels),
+        ),
         label_loss=config.model.label_loss,
     )
+
+
+def _per_channel(option: str, value: float | list[float], n_channels: int) -> PerChannel:
+    """Turn an option that is one number or one for each channel into a plain value."""
+    if not isinstance(value, list):
+        return float(value)
+    if len(value) != n_channels:
+        raise UserError(
+            f"{option} must be one number, or {n_channels} for images of {n_channels} "
+            f"channel{'s' if n_channels > 1 else ''}, not {len(value)}"
+        )
+    return tuple(map(float, value))
 
 
 def _architecture(model: ModelConfig) -> Architecture:

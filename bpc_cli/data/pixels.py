@@ -5,12 +5,17 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+PerChannel = float | tuple[float, ...]
+
 
 class PixelScale(NamedTuple):
-    """The mean and standard deviation that normalise pixels in [0, 1]."""
+    """The mean and standard deviation that normalise pixels in [0, 1].
 
-    mean: float = 0.0
-    std: float = 1.0
+    Each is one number, or a tuple with one for each channel.
+    """
+
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
 
 
 def to_unit_pixels(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -18,14 +23,31 @@ def to_unit_pixels(pixels: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     return pixels.astype(jnp.result_type(float)) / 255
 
 
-def normalise(images: Float[Array, "*shape"], scale: PixelScale) -> Float[Array, "*shape"]:
-    """Turn [0, 1] pixels into network units: (pixels - mean)/std."""
-    return (images - scale.mean) / scale.std
+def normalise(
+    images: Float[Array, "*shape last"], scale: PixelScale
+) -> Float[Array, "*shape last"]:
+    """Turn [0, 1] pixels into network units: (pixels - mean)/std.
+
+    The last axis is an image's channels, or all of its pixels with channels varying fastest.
+    """
+    mean, std = (_per_pixel(each, images) for each in scale)
+    return (images - mean) / std
 
 
-def denormalise(images: Float[Array, "*shape"], scale: PixelScale) -> Float[Array, "*shape"]:
-    """Turn network units back into [0, 1] pixels.
+def denormalise(
+    images: Float[Array, "*shape last"], scale: PixelScale
+) -> Float[Array, "*shape last"]:
+    """Turn network units back into [0, 1] pixels; the last axis is as in `normalise`.
 
     Predictions are not clipped: a generator may overshoot the range.
     """
-    return images * scale.std + scale.mean
+    mean, std = (_per_pixel(each, images) for each in scale)
+    return images * std + mean
+
+
+def _per_pixel(
+    numbers: PerChannel, images: Float[Array, "*shape last"]
+) -> float | Float[Array, " last"]:
+    if not isinstance(numbers, tuple):
+        return numbers
+    return jnp.tile(jnp.asarray(numbers, images.dtype), images.shape[-1] // len(numbers))

@@ -5,7 +5,7 @@ a test is a row here and the function that it names. No JAX is needed.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -111,7 +111,7 @@ def class_means(
 def least_generator_loss(
     images: UInt8[np.ndarray, "examples image"],
     labels: Integer[np.ndarray, " examples"],
-    std: float,
+    std: float | Sequence[float],
 ) -> float:
     """Compute the least that the generator's loss on images can be.
 
@@ -120,9 +120,9 @@ def least_generator_loss(
 
     Args:
         images, labels: the images, and the class of each.
-        std: what pixels in [0, 1] are divided by.
+        std: what pixels in [0, 1] are divided by; one number, or one for each channel.
     """
-    pixels = images / (255 * std)
+    pixels = images / (255 * np.resize(std, images.shape[1]))  # channels vary fastest
     left = sum(
         float(np.sum((own - own.mean(axis=0)) ** 2))
         for own in (pixels[labels == label] for label in np.unique(labels))

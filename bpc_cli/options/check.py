@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import json
 import math
+import operator
 import re
 import typing
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
         raise UserError("a number among the options is out of range") from error
     assert isinstance(config, schema)
     for path, field, value in _leaves(config):
+        if field.metadata["per_channel"]:
+            value = _to_numbers(path, value)
+            group, _, name = path.rpartition(".")
+            setattr(operator.attrgetter(group)(config), name, value)
         _check_range(path, field.metadata, value)
     if (config_data := getattr(config, "data", None)) and config_data.name is not None:
         _check_data_name(config_data.name)
@@ -236,6 +241,23 @@ def _check_range(path: str, limits: typing.Mapping[str, Any], value: Any) -> Non
             raise UserError(unknown_choice(path, str(chosen), limits["choices"]))
         if isinstance(chosen, int | float) and not isinstance(chosen, bool):
             _check_number(path, limits, chosen)
+
+
+def _to_numbers(path: str, value: Any) -> float | list[float]:
+    """Turn what is given for an option with a number for each channel into real numbers."""
+    numbers = value if isinstance(value, list) else [value]
+    try:
+        if not numbers or any(isinstance(number, bool | str) for number in numbers):
+            raise TypeError
+        reals = [float(number) for number in numbers]
+    except TypeError as error:
+        raise UserError(
+            f"{path} must be a number, or a list with one for each channel, not "
+            f"{cut_off(repr(value), _LONGEST_VALUE)}"
+        ) from error
+    except OverflowError as error:
+        raise UserError(f"{path} must be a finite number") from error
+    return reals if isinstance(value, list) else reals[0]
 
 
 def _check_number(path: str, limits: typing.Mapping[str, Any], value: int | float) -> None:

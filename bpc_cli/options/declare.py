@@ -21,12 +21,15 @@ def option(
     at_most: float | None = None,
     choices: tuple[str, ...] = (),
     takes_any_keys: bool = False,
+    per_channel: bool = False,
     may_change: bool = False,
     traced: bool = False,
     before: Any = MISSING,
     was: str = "",
 ) -> Any:
     """Declare an option: its explanation, unit, and range; None is checked by its type alone.
+
+    `per_channel` says that it is one number, or a list with one for each channel of an image.
 
     `section` is where `--help` lists it, one of `names.SECTIONS`, if not with its group. `short` is
     what lines of a sweep call it, if not the last part of its name.
@@ -45,6 +48,7 @@ def option(
         "at_most": at_most,
         "choices": choices,
         "takes_any_keys": takes_any_keys,
+        "per_channel": per_channel,
         "may_change": may_change,
         "traced": traced,
         "before": before,

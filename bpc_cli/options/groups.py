@@ -170,8 +170,17 @@ class DataConfig:
         "folder with the four original .gz archives, instead of a download",
         may_change=True,
     )
-    mean: float = option("mean subtracted from pixels", "[0, 1] pixels")
-    std: float = option("standard deviation that pixels are divided by", "[0, 1] pixels", above=0)
+    mean: Any = option(  # OmegaConf has no type for "a number or a list of numbers"
+        "mean subtracted from pixels; one number, or a list with one for each channel",
+        "[0, 1] pixels",
+        per_channel=True,
+    )
+    std: Any = option(
+        "standard deviation that pixels are divided by; one number, or one for each channel",
+        "[0, 1] pixels",
+        above=0,
+        per_channel=True,
+    )
 
 
 @dataclasses.dataclass
