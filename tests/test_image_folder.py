@@ -5,28 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import SIZE, picture, write_folder
 from PIL import Image
 from run_files import lines_of, summary_of
 
-SIZE = 8
 RUN = (
     *("bpc-train", "data=image_folder", "data.dir=photos", f"data.image_size={SIZE}"),
     *("model.width=8", "batch_size=4", "n_train_iters=4", "test_every=2"),
 )
-
-
-def picture(seed: int, size: tuple[int, int] = (SIZE, SIZE), mode: str = "RGB") -> Image.Image:
-    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
-
-
-def write_folder(folder: Path, n_images: int = 10, classes: tuple[str, ...] = ("b", "a")) -> Path:
-    """Write a folder of so many images of each class."""
-    for label, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for number in range(n_images):
-            picture(100 * label + number).save(folder / name / f"{number}.png")
-    return folder
 
 
 def test_a_packed_folder_is_its_files(tmp_path, monkeypatch):

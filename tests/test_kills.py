@@ -9,11 +9,16 @@ from typing import NamedTuple
 
 import pytest
 from conftest import environment_in, program_path
+from pictures import SIZE, write_folder
 from run_files import assert_same_run
 
 KILLER = Path(__file__).with_name("kill_at_rename.py")
 SMALL = ("data=digits", "model.width=16", "n_train_iters=12", "test_every=6", "checkpoint_every=4")
 SWEEP = ("-m", *SMALL, "hydra.sweep.dir=out")
+PHOTOS = (
+    *("data=image_folder", "data.dir=photos", f"data.image_size={SIZE}", "batch_size=4"),
+    *("data.flip=true", "data.crop=2", "data.mean=[0.4,0.5,0.6]"),
+)
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 N_PLACES = 10
 
@@ -46,6 +51,7 @@ CASES = {
         ("out/0", "out/1", "out/2", "out/3"),
     ),
     "resume": Case((*SMALL, "resume=first", "hydra.run.dir=out"), 9),
+    "photos": Case((*SMALL[1:], *PHOTOS, "hydra.run.dir=out"), 10),
     "single": Case((*SMALL, "hydra.run.dir=out"), 10),
     "seeds": Case((*SMALL, "n_seeds=3", "hydra.run.dir=out"), 10),
     "basic": Case((*SWEEP, "seed=0,1"), 19, ("out/0", "out/1")),
@@ -72,6 +78,8 @@ def undisturbed(made_once) -> Callable[[str], Path]:
     def of_case(name: str) -> Path:
         def make(directory: Path) -> None:
             directory.mkdir()
+            if name == "photos":
+                write_folder(directory / "photos")
             if name == "resume":
                 train(directory, *SMALL, "n_train_iters=6", "hydra.run.dir=first")
             train(directory, *CASES[name].arguments)
@@ -90,6 +98,8 @@ def test_a_command_killed_at_a_rename_goes_on_as_if_it_had_not_been(
     expected = undisturbed(name)
     if name == "resume":
         (tmp_path / "first").symlink_to(expected / "first")
+    if name == "photos":
+        write_folder(tmp_path / "photos")
     place = case.place((kill // len(CASES) + N_PLACES // 2) % N_PLACES)
     killed = subprocess.run(
         [sys.executable, KILLER, *place, "train", *case.arguments],
