@@ -8,7 +8,7 @@ ARGS ?=
 READY := $(VENV)/.ready
 
 .PHONY: install docs notebooks help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
-.PHONY: table-seeds tradeoff table-algorithms table-depth bench wheel release vendor lock
+.PHONY: table-seeds tradeoff table-algorithms table-cifar table-depth bench wheel release vendor lock
 
 install: $(READY) ## make the environment
 
@@ -75,6 +75,13 @@ table-algorithms: $(READY) ## docs/results.md's table: every algorithm at best_m
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		$(ARGS)
 	$(VENV)/bin/python benchmarks/comparison.py outputs/comparison
+
+# For CIFAR-10 as a folder of images: ARGS="data=image_folder data.dir=FOLDER".
+table-cifar: $(READY) ## docs/results.md's table: every algorithm with convolutions on CIFAR-10 (an hour)
+	$(VENV)/bin/bpc-train -m seed=0,1,2 hydra.sweep.dir=outputs/small_cifar10 \
+		experiment=small_cifar10_bpc,small_cifar10_hpc,small_cifar10_discpc,small_cifar10_genpc,small_cifar10_bp \
+		$(ARGS)
+	$(VENV)/bin/python benchmarks/colour.py outputs/small_cifar10
 
 table-depth: $(READY) ## docs/results.md's table: every algorithm at depths 2 to 8 (minutes)
 	$(VENV)/bin/bpc-train -m data=mnist n_seeds=3 hydra.sweep.dir=outputs/depths \

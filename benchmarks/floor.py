@@ -1,45 +1,138 @@
-"""The floor of a training step: the matrix products that it cannot avoid, and one Adam update.
+"""The floor of a training step: the linear maps that it cannot avoid, and one optimiser update.
 
 Every piece is compiled on its own shapes and timed on its own; the floor is their sum.
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array, lax
+
+from bpc_cli.core.convolutions import Conv, Upsample, convolution, transposed_convolution
+from bpc_cli.core.layers import Layer
+from bpc_cli.core.models import Model
 
 REPEATS = 16
+Run = Callable[[], object]
+Map = Callable[[Array, Array], Array]
 
 
-def unavoidable_products(
-    sizes: list[int], batch: int, n_inference_steps: int
-) -> Iterator[tuple[tuple[int, int, int], int]]:
-    """List a step's products as ((rows, inner, columns), how many times), label side first.
+def unavoidable_maps(depth: int, n_inference_steps: int) -> Iterator[tuple[str, int, str, int]]:
+    """List a step's linear maps as (direction, layer, what it does, how many times).
 
     The amortiser's feedforward pass and the weights' gradients touch every layer; relaxing and
     learning redo every prediction but those from the clamped ends, and relaxing sends each error
     back; the generator generates one image per class.
     """
-    depth = len(sizes) - 1
-    for i, (above, below) in enumerate(itertools.pairwise(sizes)):
-        yield (batch, below, above), 1  # the amortiser's feedforward pass
-        yield (sizes[0], above, below), 1  # generating the classes
-        yield (above, batch, below), 1  # the amortiser's gradient
-        yield (below, batch, above), 1  # the generator's gradient
-        if i == 0:
-            yield (batch, above, below), 1  # the generator's prediction from the label
+    for i in range(depth):
+        reads_free = {"generator": i > 0, "amortiser": i < depth - 1}
+        yield "amortiser", i, "predict", 1  # the feedforward pass
+        yield "generator", i, "generate", 1
+        if not reads_free["generator"]:
+            yield "generator", i, "predict", 1  # from the label
+        for direction, is_free in reads_free.items():
+            yield direction, i, "learn", 1
+            if is_free:
+                yield direction, i, "send back", n_inference_steps
+        if reads_free["generator"]:
+            yield "generator", i, "predict", n_inference_steps + 1
         # The first inference step's bottom-up predictions are those of the feedforward pass.
-        if i > 0:
-            yield (batch, above, below), n_inference_steps + 1
-            yield (batch, below, above), n_inference_steps  # the error sent back
-        if i < depth - 1:
-            yield (batch, below, above), max(n_inference_steps, 1)
-            yield (batch, above, below), n_inference_steps
+        if reads_free["amortiser"]:
+            yield "amortiser", i, "predict", max(n_inference_steps, 1)
 
 
-def bare_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
+def unavoidable_products(
+    sizes: list[int], batch: int, n_inference_steps: int
+) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """List the maps of dense layers as products, ((rows, inner, columns), how many times)."""
+    for direction, i, what, times in unavoidable_maps(len(sizes) - 1, n_inference_steps):
+        above, below = sizes[i : i + 2]
+        read, predicted = (above, below) if direction == "generator" else (below, above)
+        yield (
+            {
+                "predict": (batch, read, predicted),
+                "generate": (sizes[0], read, predicted),
+                "send back": (batch, predicted, read),
+                "learn": (predicted, batch, read),
+            }[what],
+            times,
+        )
+
+
+def unavoidable_convolutions(
+    model: Model, batch: int, n_inference_steps: int
+) -> Iterator[tuple[list[Run], int]]:
+    """Compile a model's maps, without bias, activation and pooling: (ways to do it, how often)."""
+    for direction, i, what, times in unavoidable_maps(model.depth, n_inference_steps):
+        layer = getattr(model, direction)[i]
+        n_states = model.n_classes if what == "generate" else batch
+        yield [bare_map(way, layer, n_states, what) for way in ways_to_map(layer)], times
+
+
+def ways_to_map(layer: Layer) -> list[Map]:
+    """List ways to apply a layer's weights to a batch of states, ours and XLA's own."""
+    if isinstance(layer, Conv):
+        stride = 2 if layer.pooling == "stride" else 1
+        return [
+            functools.partial(by_xla, strides=(stride, stride), padding=[(1, 1), (1, 1)]),
+            jax.vmap(lambda state, kernel: convolution(state, kernel, stride), (0, None)),
+        ]
+    if isinstance(layer, Upsample) and layer.upsampling == "transpose":
+        dilated = functools.partial(by_xla, padding=[(2, 2), (2, 2)], lhs_dilation=(2, 2))
+        return [
+            lambda states, kernel: dilated(states, kernel[::-1, ::-1]),
+            jax.vmap(transposed_convolution, (0, None)),
+        ]
+    return [lambda states, weight: states.reshape(len(states), -1) @ weight.T]
+
+
+def by_xla(
+    states: Array,
+    kernel: Array,
+    strides: tuple[int, int] = (1, 1),
+    padding: Sequence[tuple[int, int]] = (),
+    lhs_dilation: tuple[int, int] = (1, 1),
+) -> Array:
+    """Apply a convolution of XLA's to a batch of states, channels last."""
+    return lax.conv_general_dilated(
+        states, kernel, strides, padding, lhs_dilation, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def bare_map(apply: Map, layer: Layer, n_states: int, what: str) -> Run:
+    """Compile a map or one of its transposes, and call it `REPEATS` times without waiting."""
+    weight = next(leaf for leaf in jax.tree.leaves(layer) if leaf.ndim > 1)  # no bias
+    states = jax.random.normal(jax.random.PRNGKey(0), (n_states, *layer.in_shape))
+    errors = jax.random.normal(jax.random.PRNGKey(1), jax.eval_shape(apply, states, weight).shape)
+
+    def send_back(errors: Array, weight: Array) -> Array:
+        return jax.linear_transpose(lambda each: apply(each, weight), states)(errors)[0]
+
+    def learn(errors: Array, states: Array) -> Array:
+        return jax.linear_transpose(lambda each: apply(states, each), weight)(errors)[0]
+
+    function, given = {
+        "predict": (apply, (states, weight)),
+        "generate": (apply, (states, weight)),
+        "send back": (send_back, (errors, weight)),
+        "learn": (learn, (errors, states)),
+    }[what]
+    compiled = jax.jit(function)
+
+    def run() -> object:
+        for _ in range(REPEATS):
+            result = compiled(*given)
+        return jax.block_until_ready(result)
+
+    run()
+    return run
+
+
+def bare_product(rows: int, inner: int, columns: int) -> Run:
     """Compile one product, and call it `REPEATS` times without waiting in between."""
     left = jax.random.normal(jax.random.PRNGKey(0), (rows, inner))
     right = jax.random.normal(jax.random.PRNGKey(1), (inner, columns))
@@ -54,20 +147,23 @@ def bare_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
     return run
 
 
-def bare_adam(sizes: list[int]) -> Callable[[], object]:
-    """Compile `REPEATS` updates of both networks' weights by `optax.adam`."""
-    shapes = [shape for pair in itertools.pairwise(sizes) for shape in (pair, pair[::-1])]
+def bare_update(shapes: list[tuple[int, ...]], optimiser: optax.GradientTransformation) -> Run:
+    """Compile `REPEATS` updates of weights of these shapes."""
     params = [jax.random.normal(jax.random.PRNGKey(0), shape) for shape in shapes]
-    adam = optax.adam(1e-3)
 
     @jax.jit
     def run(params, gradients):
         def step(carry, _):
             params, state = carry
-            updates, state = adam.update(gradients, state, params)
+            updates, state = optimiser.update(gradients, state, params)
             return (optax.apply_updates(params, updates), state), None
 
-        return jax.lax.scan(step, (params, adam.init(params)), length=REPEATS)[0]
+        return jax.lax.scan(step, (params, optimiser.init(params)), length=REPEATS)[0]
 
     jax.block_until_ready(run(params, params))
     return lambda: jax.block_until_ready(run(params, params))
+
+
+def both_directions(sizes: list[int]) -> list[tuple[int, ...]]:
+    """List the shapes of both directions' dense layers."""
+    return [shape for pair in itertools.pairwise(sizes) for shape in (pair, pair[::-1])]

@@ -1,0 +1,96 @@
+"""`make table-cifar`: every algorithm at `small_cifar10`'s size, beside each other as a table.
+
+Numbers are means over seeds with 95 % bootstrap intervals, and differences are paired by seed with
+the first algorithm's. Seconds are the runs' own, an epoch's.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from comparison import Numbers, build_test_inference, in_words, markdown, restore_seeds
+
+from bpc_cli.core.models import Model
+from bpc_cli.data.datasets import Dataset, load_dataset
+from bpc_cli.evaluation.classification import classify_by_inference
+from bpc_cli.evaluation.metrics import accuracy
+from bpc_cli.evaluation.statistics import spread
+from bpc_cli.options.schema import TrainConfig
+
+N_BY_INFERENCE = 1_000  # of the test images, the first
+COLUMNS = {"feedforward": 2, "by inference": 1, "generation error": 4, "s per epoch": 0}
+COMPARED = ("feedforward", "generation error")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sweep", type=Path, help="a sweep's directory; its jobs are compared")
+    sweep = parser.parse_args().sweep
+    jobs = sorted((path.parent for path in sweep.glob("*/summary.json")), key=lambda j: int(j.name))
+    if not jobs:
+        parser.error(f"{sweep} holds no finished job")
+    numbers: dict[str, Numbers] = {}
+    for job in jobs:
+        summary = json.loads((job / "summary.json").read_text())
+        config, models = restore_seeds(job)
+        own = numbers.setdefault(config.algorithm.name, {name: [] for name in COLUMNS})
+        for line, model in zip(summary.get("seeds", [summary["final"]]), models, strict=True):
+            own["feedforward"].append(line["test_accuracy"])
+            own["generation error"].append(line["generation_error"])
+            own["s per epoch"].append(summary["seconds"]["train"] / config.n_epochs)
+            if config.inference.n_steps:
+                own["by inference"].append(test_by_inference(config, model, dataset_of(config)))
+        print(f"{config.algorithm.name}, seed {config.seed}: {own}", flush=True)
+    tables = f"{table_of(numbers)}\n\n{differences_of(numbers)}"
+    (sweep / "tables.md").write_text(f"{tables}\n")
+    print(tables)
+
+
+def dataset_of(config: TrainConfig) -> Dataset:
+    """Load the images that a run was trained on."""
+    data = config.data
+    return load_dataset(
+        data.name, data_dir=data.dir, image_size=data.image_size, channels=data.channels
+    )
+
+
+def test_by_inference(config: TrainConfig, model: Model, dataset: Dataset) -> float:
+    """Measure the accuracy of inferred labels on the first test images."""
+    images = jnp.asarray(dataset.test_images[:N_BY_INFERENCE])
+    key = jax.random.PRNGKey(config.seed)
+    predicted, _ = classify_by_inference(
+        model, images, build_test_inference(config), key, block_size=250
+    )
+    return accuracy(np.asarray(predicted), dataset.test_labels[:N_BY_INFERENCE])
+
+
+def table_of(numbers: dict[str, Numbers]) -> str:
+    """Write every algorithm's numbers as a Markdown table."""
+    rows = [["", *COLUMNS]]
+    for name, own in numbers.items():
+        cells = [
+            in_words(spread(own[column]), decimals) if own[column] else ""
+            for column, decimals in COLUMNS.items()
+        ]
+        rows.append([f"`{name}`", *cells])
+    return markdown(rows)
+
+
+def differences_of(numbers: dict[str, Numbers]) -> str:
+    """Write how the first algorithm's numbers differ from each other one's, paired by seed."""
+    first, *others = numbers
+    rows = [[f"`{first}` minus", *COMPARED]]
+    for other in others:
+        cells = []
+        for name in COMPARED:
+            pairs = zip(numbers[first][name], numbers[other][name], strict=True)
+            cells.append(in_words(spread([a - b for a, b in pairs]), COLUMNS[name], "+"))
+        rows.append([f"`{other}`", *cells])
+    return markdown(rows)
+
+
+if __name__ == "__main__":
+    main()
