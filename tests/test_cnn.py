@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pictures import SIZE, write_folder
 from PIL import Image
 from run_files import lines_of, status_of, summary_of
 
@@ -47,6 +48,20 @@ def test_a_stopped_one_resumes_bit_for_bit(bpc_train, tmp_path):
     checkpoints = [run / "checkpoints" / "last.ckpt" for run in (whole, parts)]
     weights = [path.read_bytes()[-1000:] for path in checkpoints]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_the_small_setting_for_cifar_trains_by_every_algorithm(command, tmp_path):
+    write_folder(tmp_path / "photos")
+    experiments = ",".join(f"small_cifar10_{name}" for name in ALGORITHMS)
+    data = ("data=image_folder", "data.dir=photos", f"data.image_size={SIZE}", "batch_size=4")
+    done = command(
+        "bpc-train", "-m", *data, "debug=fast", f"experiment={experiments}", "hydra.sweep.dir=sweep"
+    )
+    assert done.returncode == 0, done.stderr
+    for number in range(len(ALGORITHMS)):
+        assert summary_of(tmp_path / "sweep" / str(number))["status"] == "finished"
+        assert lines_of(tmp_path / "sweep" / str(number))[-1]["iteration"] == 10
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ GROUPS = {
     "model": ["published", "paper"],
     "optim": ["adam", "adamw", "sgd", "adam_cosine"],
     "inference": ["published", "paper"],
-    "data": ["auto", "mnist", "fashion_mnist", "kmnist", "digits"],
+    "data": ["auto", "mnist", "fashion_mnist", "kmnist", "digits", "cifar10", "svhn_cropped"],
     "logger": ["jsonl", "tensorboard", "wandb", "mlflow"],
     "experiment": [
         *("published", "published_discriminative", "authors_notebook", "best_mnist"),

@@ -1,6 +1,7 @@
 """Jobs of a sweep, composed from the config of the first."""
 
 import itertools
+from pathlib import Path
 
 import hydra
 import pytest
@@ -8,7 +9,21 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf, open_dict
 
 from bpc_cli.cli.composing import Composer
+from bpc_cli.options.algorithms import ALGORITHMS
+from bpc_cli.options.check import check_config
 from bpc_cli.options.evaluation_schema import register_schemas
+from bpc_cli.options.schema import TrainConfig
+
+EXPERIMENTS = Path(__file__).parents[1] / "configs" / "experiment"
+
+
+def test_every_experiment_composes_with_the_algorithm_that_it_is_named_for():
+    register_schemas()
+    with hydra.initialize_config_module("bpc_cli.configs", version_base="1.3"):
+        for name in sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")):
+            config = check_config(hydra.compose("train", [f"experiment={name}"]), TrainConfig)
+            named_for = name.rpartition("_")[2]
+            assert config.algorithm.name == (named_for if named_for in ALGORITHMS else "bpc"), name
 
 
 def test_jobs_are_composed_as_hydra_composes_them():
