@@ -44,13 +44,13 @@ def model_maker(
 def _per_channel(option: str, value: float | list[float], n_channels: int) -> PerChannel:
     """Turn an option that is one number or one for each channel into a plain value."""
     if not isinstance(value, list):
-        return float(value)
+        return value
     if len(value) != n_channels:
         raise UserError(
             f"{option} must be one number, or {n_channels} for images of {n_channels} "
             f"channel{'s' if n_channels > 1 else ''}, not {len(value)}"
         )
-    return tuple(map(float, value))
+    return tuple(value)
 
 
 def _architecture(model: ModelConfig) -> Architecture:

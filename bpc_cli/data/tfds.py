@@ -225,7 +225,7 @@ def _check_files(builder: tfds.core.DatasetBuilder, name: str, given: GivenArchi
         return
     listed = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
     raise UserError(
-        f"{given_by}={folder} lacks {listed or 'all archives'}: give the folder that holds the "
+        f"{given_by}={folder} lacks {listed or 'any archive'}: give the folder that holds the "
         f"original archives of {name}, or leave {given_by} out"
     )
 
