@@ -50,7 +50,7 @@ class EvalDataConfig:
         "~/tensorflow_datasets"
     )
     archive_dir: str | None = option(
-        "folder with the four original .gz archives, instead of a download; null: the run's"
+        "folder with the data set's original archives, instead of a download; null: the run's"
     )
     mean: float | None = option("of a data set's file; a checkpoint has its own")
     std: float | None = option("of a data set's file; a checkpoint has its own")

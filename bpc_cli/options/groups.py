@@ -167,7 +167,7 @@ class DataConfig:
         may_change=True,
     )
     archive_dir: str | None = option(
-        "folder with the four original .gz archives, instead of a download",
+        "folder with the data set's original archives, instead of a download",
         may_change=True,
     )
     mean: Any = option(  # OmegaConf has no type for "a number or a list of numbers"
