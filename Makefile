@@ -77,7 +77,7 @@ table-algorithms: $(READY) ## docs/results.md's table: every algorithm at best_m
 	$(VENV)/bin/python benchmarks/comparison.py outputs/comparison
 
 # For CIFAR-10 as a folder of images: ARGS="data=image_folder data.dir=FOLDER".
-table-cifar: $(READY) ## docs/results.md's table: every algorithm with convolutions on CIFAR-10 (an hour)
+table-cifar: $(READY) ## docs/results.md's table: every algorithm with convolutions on CIFAR-10 (40 minutes)
 	$(VENV)/bin/bpc-train -m seed=0,1,2 hydra.sweep.dir=outputs/small_cifar10 \
 		experiment=small_cifar10_bpc,small_cifar10_hpc,small_cifar10_discpc,small_cifar10_genpc,small_cifar10_bp \
 		$(ARGS)

@@ -11,13 +11,20 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from comparison import Numbers, build_test_inference, in_words, markdown, restore_seeds
+from comparison import (
+    Numbers,
+    build_test_inference,
+    cell,
+    difference,
+    markdown,
+    read_jobs,
+    restore_seeds,
+)
 
 from bpc_cli.core.models import Model
 from bpc_cli.data.datasets import Dataset, load_dataset
 from bpc_cli.evaluation.classification import classify_by_inference
 from bpc_cli.evaluation.metrics import accuracy
-from bpc_cli.evaluation.statistics import spread
 from bpc_cli.options.schema import TrainConfig
 
 N_BY_INFERENCE = 1_000  # of the test images, the first
@@ -26,31 +33,31 @@ COMPARED = ("feedforward", "generation error")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sweep", type=Path, help="a sweep's directory; its jobs are compared")
-    sweep = parser.parse_args().sweep
-    jobs = sorted((path.parent for path in sweep.glob("*/summary.json")), key=lambda j: int(j.name))
-    if not jobs:
-        parser.error(f"{sweep} holds no finished job")
+    arguments, jobs = read_jobs(argparse.ArgumentParser(description=__doc__))
+    restored = [restore_seeds(job) for job in jobs]
+    dataset = dataset_of(restored[0][0])
     numbers: dict[str, Numbers] = {}
-    for job in jobs:
+    for job, (config, models) in zip(jobs, restored, strict=True):
         summary = json.loads((job / "summary.json").read_text())
-        config, models = restore_seeds(job)
-        own = numbers.setdefault(config.algorithm.name, {name: [] for name in COLUMNS})
+        own = numbers.setdefault(config.algorithm.name, {})
         for line, model in zip(summary.get("seeds", [summary["final"]]), models, strict=True):
-            own["feedforward"].append(line["test_accuracy"])
-            own["generation error"].append(line["generation_error"])
-            own["s per epoch"].append(fastest_epoch(job))
+            measured = {
+                "feedforward": line["test_accuracy"],
+                "generation error": line["generation_error"],
+                "s per epoch": fastest_epoch(job),
+            }
             if config.inference.n_steps:
-                own["by inference"].append(test_by_inference(config, model, dataset_of(config)))
+                measured["by inference"] = test_by_inference(config, model, dataset)
+            for name, value in measured.items():
+                own.setdefault(name, []).append(value)
         print(f"{config.algorithm.name}, seed {config.seed}: {own}", flush=True)
     tables = f"{table_of(numbers)}\n\n{differences_of(numbers)}"
-    (sweep / "tables.md").write_text(f"{tables}\n")
+    (arguments.sweep / "tables.md").write_text(f"{tables}\n")
     print(tables)
 
 
 def dataset_of(config: TrainConfig) -> Dataset:
-    """Load the images that a run was trained on."""
+    """Load the images that runs were trained on."""
     data = config.data
     return load_dataset(
         data.name, data_dir=data.dir, image_size=data.image_size, channels=data.channels
@@ -78,10 +85,7 @@ def table_of(numbers: dict[str, Numbers]) -> str:
     """Write every algorithm's numbers as a Markdown table."""
     rows = [["", *COLUMNS]]
     for name, own in numbers.items():
-        cells = [
-            in_words(spread(own[column]), decimals) if own[column] else ""
-            for column, decimals in COLUMNS.items()
-        ]
+        cells = [cell(own, column, decimals) for column, decimals in COLUMNS.items()]
         rows.append([f"`{name}`", *cells])
     return markdown(rows)
 
@@ -91,11 +95,8 @@ def differences_of(numbers: dict[str, Numbers]) -> str:
     first, *others = numbers
     rows = [[f"`{first}` minus", *COMPARED]]
     for other in others:
-        cells = []
-        for name in COMPARED:
-            pairs = zip(numbers[first][name], numbers[other][name], strict=True)
-            cells.append(in_words(spread([a - b for a, b in pairs]), COLUMNS[name], "+"))
-        rows.append([f"`{other}`", *cells])
+        pairs = [(numbers[first][name], numbers[other][name], COLUMNS[name]) for name in COMPARED]
+        rows.append([f"`{other}`", *(difference(*pair) for pair in pairs)])
     return markdown(rows)
 
 

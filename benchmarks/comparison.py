@@ -67,19 +67,25 @@ def main() -> None:
 def read_command_line(description: str | None) -> tuple[Path, list[Path], Dataset]:
     """Read which sweep is asked for: its directory, its finished jobs' in order, and the data."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("sweep", type=Path, help="a sweep's directory; its jobs are compared")
     parser.add_argument("--data", default="mnist")
     parser.add_argument(
         "--archives",
         default=os.environ.get("BPC_MNIST_ARCHIVES"),
         help="folder with the data set's original archives",
     )
+    arguments, jobs = read_jobs(parser)
+    dataset = load_dataset(arguments.data, archive_dir=arguments.archives)
+    return arguments.sweep, jobs, dataset
+
+
+def read_jobs(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[Path]]:
+    """Read a command line that names a sweep, and find the sweep's finished jobs, in order."""
+    parser.add_argument("sweep", type=Path, help="a sweep's directory; its jobs are compared")
     arguments = parser.parse_args()
     jobs = [summary.parent for summary in arguments.sweep.glob("*/summary.json")]
     if not jobs:
         parser.error(f"{arguments.sweep} holds no finished job")
-    dataset = load_dataset(arguments.data, archive_dir=arguments.archives)
-    return arguments.sweep, sorted(jobs, key=lambda job: int(job.name)), dataset
+    return arguments, sorted(jobs, key=lambda job: int(job.name))
 
 
 def restore_seeds(job: Path) -> tuple[TrainConfig, list[Model]]:
@@ -197,10 +203,10 @@ def table_of(numbers: dict[str, Numbers], seconds: dict[str, float]) -> str:
     parts = [f"{part} half hidden" if part != "random" else "random half" for part in HIDDEN_PARTS]
     rows = [["", *TESTS, *parts, "s per epoch"]]
     for algorithm, own in numbers.items():
-        cells = [_cell(own, name, decimals) for name, decimals in TESTS.items()]
+        cells = [cell(own, name, decimals) for name, decimals in TESTS.items()]
         for part in HIDDEN_PARTS:
             ways = ("feedforward", "by inference")
-            feedforward, inferred = (_cell(own, f"{part}, {way}", 1) for way in ways)
+            feedforward, inferred = (cell(own, f"{part}, {way}", 1) for way in ways)
             cells.append(f"{feedforward} → {inferred}" if inferred else feedforward)
         rows.append([f"`{algorithm}`", *cells, f"{seconds[algorithm]:.1f}"])
     return markdown(rows)
@@ -213,12 +219,12 @@ def differences_of(numbers: dict[str, Numbers]) -> str:
     for other in others:
         ours, theirs = numbers[first], numbers[other]
         cells = [
-            _difference(ours[name], theirs[name], TESTS[name])
+            difference(ours[name], theirs[name], TESTS[name])
             for name in ("feedforward", "generation error")
         ]
         for part in HIDDEN_PARTS:
             best = theirs.get(f"{part}, by inference", theirs[f"{part}, feedforward"])
-            cells.append(_difference(ours[f"{part}, by inference"], best, 1))
+            cells.append(difference(ours[f"{part}, by inference"], best, 1))
         rows.append([f"`{other}`", *cells])
     return markdown(rows)
 
@@ -238,11 +244,13 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _difference(ours: Sequence[float], theirs: Sequence[float], decimals: int) -> str:
+def difference(ours: Sequence[float], theirs: Sequence[float], decimals: int) -> str:
+    """Write how numbers of the same seeds differ."""
     return in_words(spread([a - b for a, b in zip(ours, theirs, strict=True)]), decimals, "+")
 
 
-def _cell(numbers: Numbers, name: str, decimals: int) -> str:
+def cell(numbers: Numbers, name: str, decimals: int) -> str:
+    """Write an algorithm's number over seeds; nothing where it was not measured."""
     return in_words(spread(numbers[name]), decimals) if name in numbers else ""
 
 
