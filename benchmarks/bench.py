@@ -6,7 +6,6 @@ ratios: the numbers to quote are ratios, and the milliseconds say which machine 
 
 import argparse
 import json
-import math
 import os
 import platform
 import statistics
@@ -14,35 +13,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 from floor import (
     REPEATS,
-    Run,
     bare_product,
     bare_update,
     both_directions,
     unavoidable_convolutions,
     unavoidable_products,
 )
+from steps import (
+    Run,
+    best_of,
+    compile_epoch,
+    compile_steps,
+    compose_experiment,
+    noise_dataset,
+)
 
-from bpc_cli.core.architectures import Cnn, Mlp
-from bpc_cli.core.energy import EnergyWeights
-from bpc_cli.core.inference import Inference
-from bpc_cli.core.learning import Learning, make_state
-from bpc_cli.core.models import Architecture, make_model
-from bpc_cli.core.optimisers import make_optimiser, scaled
-from bpc_cli.core.training import Chunk, Examples, Training, train_chunk
-from bpc_cli.data.augmentation import Flip
-from bpc_cli.data.pixels import PixelScale
+from bpc_cli.cli.architecture import model_maker
 from bpc_cli.runs.clock import PhaseClock
 
 ROUNDS = 7
@@ -58,10 +53,6 @@ SCALING = {
     "width": (DEFAULT, (256, 512, 1024, 2048)),
     "depth": (DEFAULT, (2, 3, 4, 6, 8)),
 }
-# `experiment=small_cifar10_bpc`.
-SMALL_CNN = Cnn((16, 32, 64), "leaky_relu", "linear", pooling="stride")
-SMALL_CNN_BATCH, SMALL_CNN_STEPS = 64, 4
-SMALL_CNN_FORWARD, SMALL_CNN_BACKWARD = 1e-5, (0.03, 1.0, 1.0, 1.0)
 SWEEP = "1,0.3,0.1,3e-2,1e-2,3e-3,1e-3,3e-4"
 
 
@@ -93,12 +84,20 @@ def measure_steps() -> list[dict[str, Any]]:
         maps = [([pieces[shape]], times) for shape, times in products]
         update = bare_update(both_directions(sizes), optax.adam(1e-3))
         rows.append(beside_floor(name, compile_steps(**setting), maps, update))
-    model = make_model(SMALL_CNN, jax.random.PRNGKey(0), 10, (32, 32, 3))
-    maps = list(unavoidable_convolutions(model, SMALL_CNN_BATCH, SMALL_CNN_STEPS))
-    shapes = [leaf.shape for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
-    update = bare_update(shapes, optax.adamw(1e-3))
-    rows.append(beside_floor("small_cifar10_bpc", compile_small_cnn(), maps, update))
+    rows.append(measure_experiment("small_cifar10_bpc", (32, 32, 3)))
     return rows
+
+
+def measure_experiment(name: str, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Time a step of an experiment's convolutional network beside the pieces of its floor."""
+    config = compose_experiment(name)
+    noise = noise_dataset(image_shape, 16 * config.batch_size)
+    model = model_maker(config, noise.n_classes, image_shape)(key=jax.random.PRNGKey(0))
+    n_inference_steps = config.inference.n_steps
+    maps = list(unavoidable_convolutions(model, config.batch_size, n_inference_steps))
+    shapes = [leaf.shape for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
+    update = bare_update(shapes, optax.adamw(config.optim.param_lr))
+    return beside_floor(name, (compile_epoch(config, noise), 16), maps, update)
 
 
 def beside_floor(
@@ -168,66 +167,8 @@ def measure_processes() -> dict[str, Any]:
     return {"cold": cold, "warm": best, "sweep": sweep}
 
 
-def compile_steps(width: int, depth: int, batch: int, n_inference_steps: int) -> tuple[Run, int]:
-    """Compile and run once a chunk of an MLP's training steps on MNIST-shaped noise."""
-    weights = EnergyWeights(jnp.ones(()), jnp.ones(()))  # arrays, so that they are not compiled in
-    sgd = scaled(make_optimiser("sgd", 0.5), 1 / batch)
-    inference = Inference(weights, sgd, n_inference_steps)
-    learning = Learning(weights, make_optimiser("adam", 1e-3))
-    training = Training(inference, learning, (), jax.random.PRNGKey(0))
-    n_steps = max(2, min(50, 20_000 // (batch * n_inference_steps)))
-    scale = PixelScale(0.1307, 0.3081)
-    return compile_chunk(Mlp(width, depth), (28, 28, 1), scale, training, n_steps, batch)
-
-
-def compile_small_cnn() -> tuple[Run, int]:
-    """Compile and run once a chunk of `experiment=small_cifar10_bpc`'s steps on noise."""
-    weights = EnergyWeights(jnp.asarray(SMALL_CNN_FORWARD), jnp.asarray(SMALL_CNN_BACKWARD))
-    inference = Inference(weights, make_optimiser("sgd", 0.1), SMALL_CNN_STEPS)
-    learning = Learning(weights, make_optimiser("adamw", 1e-3))
-    training = Training(inference, learning, (Flip(0.5),), jax.random.PRNGKey(0))
-    scale = PixelScale(0.5, 0.5)
-    return compile_chunk(SMALL_CNN, (32, 32, 3), scale, training, 16, SMALL_CNN_BATCH)
-
-
-def compile_chunk(
-    architecture: Architecture,
-    image_shape: tuple[int, int, int],
-    scale: PixelScale,
-    training: Training,
-    n_steps: int,
-    batch: int,
-) -> tuple[Run, int]:
-    """Compile and run once a chunk of training steps on images of noise."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (8192, math.prod(image_shape)), np.uint8)
-    labels = rng.integers(0, 10, 8192, np.uint8)
-    indices = rng.integers(0, 8192, (n_steps, batch), np.int32)
-    model = make_model(architecture, jax.random.PRNGKey(0), 10, image_shape, scale)
-    state = make_state(model, training.learning)
-    data = jax.device_put((Examples(images, labels), indices, np.int32(n_steps)))
-    chunk = Chunk(*data, training)
-
-    def run() -> None:
-        nonlocal state
-        state, *_ = jax.block_until_ready(train_chunk(chunk, state))
-
-    run()
-    return run, n_steps
-
-
 def layer_sizes_of(setting: dict[str, int]) -> list[int]:
     return [10, *[setting["width"]] * (setting["depth"] - 1), 784]
-
-
-def best_of(run: Callable[[], object], times: int = 2) -> float:
-    """Time a function a few times and take the fastest, in seconds."""
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        run()
-        took.append(time.perf_counter() - began)
-    return min(took)
 
 
 def run_command(folder: str, environment: dict[str, str], *overrides: str) -> dict[str, Any]:

@@ -8,23 +8,20 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import best_of
+from steps import best_of, compile_epoch
 
-from bpc_cli.cli.build import build_ensemble, build_inference, build_plan
+from bpc_cli.cli.build import build_inference
 from bpc_cli.cli.restore import restore_models
 from bpc_cli.core.ensembles import stack, take
 from bpc_cli.core.inference import Inference
 from bpc_cli.core.models import Model
-from bpc_cli.core.training import Chunk, Examples, train_chunk
 from bpc_cli.data.datasets import Dataset, load_dataset
-from bpc_cli.data.examples import batch_indices
 from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
 from bpc_cli.evaluation.classification import classify_by_energy, classify_by_inference
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
@@ -179,25 +176,6 @@ def time_epochs(configs: dict[str, TrainConfig], dataset: Dataset) -> dict[str, 
     return {name: min(each) for name, each in took.items()}
 
 
-def compile_epoch(config: TrainConfig, dataset: Dataset) -> Callable[[], None]:
-    """Compile and run once the training steps of an epoch of a run's first seed."""
-    n_examples = len(dataset.train_images)
-    n_steps = n_examples // config.batch_size
-    one = dataclasses.replace(config, n_seeds=1)
-    ensemble = take(jax.device_get(build_ensemble(one, build_plan(one, dataset))), 0)
-    indices = batch_indices(one.seed, 1, n_steps, n_examples, one.batch_size)
-    examples = Examples(dataset.train_images, dataset.train_labels, ensemble.label_known)
-    data = jax.device_put((examples, indices, np.int32(n_steps)))
-    chunk = Chunk(*data, ensemble.training)
-
-    def epoch() -> None:
-        # The state is donated, so each call is given a copy.
-        jax.block_until_ready(train_chunk(chunk, jax.tree.map(_copied, ensemble.states)))
-
-    epoch()
-    return epoch
-
-
 def table_of(numbers: dict[str, Numbers], seconds: dict[str, float]) -> str:
     """Write every algorithm's numbers as a Markdown table."""
     parts = [f"{part} half hidden" if part != "random" else "random half" for part in HIDDEN_PARTS]
@@ -252,10 +230,6 @@ def difference(ours: Sequence[float], theirs: Sequence[float], decimals: int) ->
 def cell(numbers: Numbers, name: str, decimals: int) -> str:
     """Write an algorithm's number over seeds; nothing where it was not measured."""
     return in_words(spread(numbers[name]), decimals) if name in numbers else ""
-
-
-def _copied(leaf: Any) -> Any:
-    return jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from steps import Run
 
 from bpc_cli.core.convolutions import Conv, Upsample, convolution, transposed_convolution
 from bpc_cli.core.layers import Layer
 from bpc_cli.core.models import Model
 
 REPEATS = 16
-Run = Callable[[], object]
 Map = Callable[[Array, Array], Array]
 
 
