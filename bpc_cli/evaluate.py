@@ -96,8 +96,11 @@ def evaluate(job: Job) -> None:
     )
     save_evaluation(directory, evaluation, feedforward, dataset, plan.figure_formats)
     print("\n".join([evaluation.table(), *lines]))
-    pictures = "confusion.png, samples.png" + (" and diagnostics" if plan.diagnostics else "")
-    print(f"metrics.json, {pictures} are in {os.path.relpath(directory)}")
+    left = ["metrics.json", "confusion.png", "samples.png"]
+    if feedforward[0].predicted is None:
+        left.remove("confusion.png")
+    files = ", ".join(left) + (" and diagnostics" if plan.diagnostics else "")
+    print(f"{files} are in {os.path.relpath(directory)}")
     for line in (warning, dataset.fallback):
         if line:
             print(f"WARNING: {line}")
@@ -128,10 +131,12 @@ def test_feedforward(models: "Model", dataset: "Dataset") -> "list[NetworkTest]"
     import jax.numpy as jnp
 
     from bpc_cli.evaluation.feedforward import evaluate_ensemble
-    from bpc_cli.evaluation.metrics import class_means
+    from bpc_cli.evaluation.metrics import class_means, first_examples
 
-    means = class_means(dataset.test_images, dataset.test_labels, dataset.n_classes)
-    return evaluate_ensemble(models, jnp.asarray(dataset.test_images), dataset.test_labels, means)
+    images, labels = dataset.test_images, dataset.test_labels
+    means = class_means(images, labels, dataset.n_classes)
+    examples = first_examples(images, labels, dataset.n_classes)
+    return evaluate_ensemble(models, jnp.asarray(images), labels, means, examples)
 
 
 def describe_seed(
@@ -139,14 +144,23 @@ def describe_seed(
 ) -> "SeedResult":
     """Measure one seed's feedforward test, and test it by inference where it infers."""
     from bpc_cli.evaluation.by_inference import evaluate_by_inference
-    from bpc_cli.evaluation.results import describe_test
+    from bpc_cli.evaluation.representation import evaluate_representation
+    from bpc_cli.evaluation.results import InferenceResult, describe_test
 
-    dataset = subject.dataset
+    dataset, model = subject.dataset, subject.model
     result = describe_test(test, seed, dataset.class_names)
-    if subject.inference.n_steps == 0:
-        return result
-    by_inference = evaluate_by_inference(*subject[:3], dataset.test_images, test, lowest_energy)
-    return dataclasses.replace(result, by_inference=by_inference)
+    values, relaxed = {}, {}
+    if model.n_latent:
+        values, relaxed = evaluate_representation(*subject[:3], dataset)
+    by_inference = None
+    if subject.inference.n_steps:
+        by_inference = InferenceResult({}, {})
+        if model.n_classes:
+            by_inference = evaluate_by_inference(
+                *subject[:3], dataset.test_images, test, lowest_energy
+            )
+        by_inference = dataclasses.replace(by_inference, values=relaxed | by_inference.values)
+    return dataclasses.replace(result, values=result.values | values, by_inference=by_inference)
 
 
 def diagnose_seed(
@@ -195,6 +209,7 @@ def save_evaluation(
     formats: list[str],
 ) -> None:
     """Leave an evaluation's metrics and its two figures in a directory."""
+    from bpc_cli.evaluation.metrics import rows_of_tests
     from bpc_cli.plots.confusion import save_confusion_matrix
     from bpc_cli.plots.sample_grids import save_sample_grid
 
@@ -203,18 +218,17 @@ def save_evaluation(
     title = f"{dataset.name}, iteration {evaluation.iteration}"
     seeds = [result.seed for result in evaluation.seeds]
     counted = f", counts of {len(seeds)} seeds" if len(seeds) > 1 else f", seed={seeds[0]}"
-    save_confusion_matrix(
-        directory / "confusion.png",
-        evaluation.confusion(),
-        dataset.class_names,
-        title + counted,
-        formats,
-    )
-    headings = [f"seed {seed}" for seed in seeds] if len(seeds) > 1 else ["generated"]
+    if tests[0].predicted is not None:
+        save_confusion_matrix(
+            directory / "confusion.png",
+            evaluation.confusion(),
+            dataset.class_names,
+            title + counted,
+            formats,
+        )
     save_sample_grid(
         directory / "samples.png",
-        [(heading, test.generated) for heading, test in zip(headings, tests, strict=True)],
-        tests[0].class_means,
+        *rows_of_tests(tests, seeds),
         dataset.image_shape,
         dataset.class_names,
         title,

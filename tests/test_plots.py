@@ -92,7 +92,12 @@ def test_curves_are_saved_as_a_picture(label_loss, tmp_path):
 def test_a_grid_clips_pixels_and_shows_what_is_not_a_number_as_black(tmp_path):
     generated = np.array([[-1.0, 2.0, np.nan, 1.0]])
     save_sample_grid(
-        tmp_path / "grid.png", [("generated", generated)], generated, (2, 2, 1), ["0"], "digits"
+        tmp_path / "grid.png",
+        [("generated", generated)],
+        ("test mean", generated),
+        (2, 2, 1),
+        ["0"],
+        "digits",
     )
     with Image.open(tmp_path / "grid.png") as picture:
         levels = np.asarray(picture)
@@ -108,7 +113,9 @@ def test_a_grid_has_a_column_per_class_and_ten_at_most(n_classes, n_rows, column
     black = np.zeros((n_classes, 4))
     generated = [(f"seed {seed}", black) for seed in range(n_rows)]
     names = [str(number) for number in range(n_classes)]
-    save_sample_grid(tmp_path / "grid.png", generated, black, (2, 2, 1), names, "digits")
+    save_sample_grid(
+        tmp_path / "grid.png", generated, ("test mean", black), (2, 2, 1), names, "digits"
+    )
     with Image.open(tmp_path / "grid.png") as picture:
         dark = np.asarray(picture) == 0
     assert max(count_cells(line) for line in dark) == columns
@@ -136,7 +143,7 @@ def test_figures_are_saved_as_vectors_too_and_the_same_each_time(tmp_path):
     black = np.zeros((3, 4))
     for folder in (tmp_path / "first", tmp_path / "second"):
         folder.mkdir()
-        rest = (black, (2, 2, 1), ["cat", "dog", "emu"], "digits", ["svg", "pdf"])
+        rest = (("test mean", black), (2, 2, 1), ["cat", "dog", "emu"], "digits", ["svg", "pdf"])
         save_sample_grid(folder / "grid.png", [("generated", black)], *rest)
         save_curves(folder / "curves.png", metrics_lines(), "digits", formats=["pdf", "svg"])
     saved = {path.name: path.read_bytes() for path in (tmp_path / "first").iterdir()}

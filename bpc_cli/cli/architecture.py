@@ -21,10 +21,11 @@ def model_maker(
         UserError: if the model is not for images of this size, or `data.mean` or `data.std` has
             not one number for each channel.
     """
-    architecture = _architecture(config.model)
+    architecture, n_latent = _architecture(config.model), config.model.latent
+    n_classes = 0 if config.mode == "unsupervised" else n_classes
     if isinstance(architecture, Cnn):
         try:
-            architecture.state_shapes(n_classes, image_shape)
+            architecture.state_shapes(n_classes + n_latent, image_shape)
         except ValueError as error:
             raise UserError(f"model.channels: {error}") from error
     n_channels = image_shape[-1]
@@ -38,6 +39,7 @@ def model_maker(
             _per_channel("data.std", config.data.std, n_channels),
         ),
         label_loss=config.model.label_loss,
+        n_latent=n_latent,
     )
 
 

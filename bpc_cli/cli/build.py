@@ -22,7 +22,7 @@ from bpc_cli.data.augmentation import AUGMENTATIONS, Augmentation, Shift
 from bpc_cli.data.datasets import Dataset
 from bpc_cli.data.examples import labelled_examples, shortened
 from bpc_cli.errors import UserError
-from bpc_cli.evaluation.metrics import least_generator_loss
+from bpc_cli.evaluation.metrics import least_generator_loss, tested_metrics
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import changed_options, check_saved_config, unknown_choice
 from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
@@ -83,6 +83,9 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
             n_iters, config.test_every, config.log_every, *distance, config.keep_every
         ),
         dataset=dataset,
+        tested=tested_metrics(
+            has_label=config.mode != "unsupervised", has_latent=config.model.latent > 0
+        ),
         label_loss=config.model.label_loss,
         title=f"forward_energy_weight={config.forward_energy_weight:g}",
         save_samples=config.save_samples,
@@ -180,6 +183,7 @@ def build_inference(config: TrainConfig) -> Inference:
         inference.init or algorithm.init,
         _array_or_none(inference.tolerance),
         _array_or_none(inference.label_precision or None),
+        _array_or_none(inference.latent_precision or None),
     )
 
 
@@ -220,13 +224,15 @@ def list_changes(config: TrainConfig) -> Callable[[object, Path], list[str]]:
 
 def _learns_to_classify(config: TrainConfig) -> bool:
     learns = ALGORITHMS[config.algorithm.name].amortiser_learns
-    return learns and config.backward_energy_weight > 0 and config.data.label_fraction > 0
+    has_labels = config.mode != "unsupervised" and config.data.label_fraction > 0
+    return learns and config.backward_energy_weight > 0 and has_labels
 
 
 def _least_losses(config: TrainConfig, dataset: Dataset) -> dict[str, float]:
     """List the losses that learning one batch lowers, and the least that each can be."""
     least = {}
-    if ALGORITHMS[config.algorithm.name].generator_learns and config.forward_energy_weight > 0:
+    learns = ALGORITHMS[config.algorithm.name].generator_learns and config.forward_energy_weight > 0
+    if learns and config.mode != "unsupervised":
         images, labels = dataset.train_images, dataset.train_labels
         least["gen_loss"] = least_generator_loss(images, labels, config.data.std)
     if _learns_to_classify(config):

@@ -1,6 +1,7 @@
 """What an evaluation is to do, as its options say."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import NamedTuple
 
 from bpc_cli import diagnostics
@@ -14,6 +15,13 @@ from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import unknown_choice
 from bpc_cli.options.evaluation_schema import EvalConfig
 from bpc_cli.options.schema import TrainConfig
+
+# Of what a diagnostic needs, what to do where a run has it not.
+_ADVICE = {
+    "inference": "this run makes none: choose others, or inference.n_steps",
+    "a label": "a run of mode=unsupervised has none: choose others",
+    "latent units": "this run has none: choose others, or train with mode=hybrid or unsupervised",
+}
 
 
 class EvaluationPlan(NamedTuple):
@@ -59,31 +67,41 @@ def plan_evaluation(trained: TrainConfig, config: EvalConfig) -> EvaluationPlan:
         longest = dataclasses.replace(config.inference, n_steps=MOST_STEPS)
         followed = build_test_inference(trained, dataclasses.replace(config, inference=longest))
     lowest_energy = config.lowest_energy
+    has = {
+        "inference": infers,
+        "a label": trained.mode != "unsupervised",
+        "latent units": trained.model.latent > 0,
+    }
+    if lowest_energy and not has["a label"]:
+        raise UserError(
+            "lowest_energy=true tests a label, and a run of mode=unsupervised has none: leave it "
+            "at null"
+        )
     if lowest_energy is None:
-        lowest_energy = not ALGORITHMS[trained.algorithm.name].amortiser_learns
-    chosen = choose_diagnostics(config.diagnostics, infers=infers)
+        lowest_energy = has["a label"] and not ALGORITHMS[trained.algorithm.name].amortiser_learns
+    chosen = choose_diagnostics(config.diagnostics, {name for name in has if has[name]})
     formats = config.plots.format
     return EvaluationPlan(inference, lowest_energy, chosen, followed, to_convergence, formats)
 
 
-def choose_diagnostics(asked: list[str], *, infers: bool) -> list[str]:
+def choose_diagnostics(asked: list[str], has: Collection[str]) -> list[str]:
     """List the diagnostics that are asked for; `all` leaves out what cannot be made.
 
+    Args:
+        asked: their names, or `all`.
+        has: what the run has of what diagnostics need.
+
     Raises:
-        UserError: if one does not exist, or is asked for by name and needs inference where none is
-            made.
+        UserError: if one does not exist, or is asked for by name and needs what the run has not.
     """
     known = diagnostics.names()
     for name in asked:
         if name not in (*known, "all"):
             raise UserError(unknown_choice("diagnostics", name, (*known, "all")))
     chosen = [name for name in known if {name, "all"} & set(asked)]
-    if infers:
-        return chosen
-    needing = [name for name in chosen if diagnostics.needs_inference(name)]
-    if needing and "all" not in asked:
-        raise UserError(
-            f"diagnostics=[{','.join(needing)}] are of inference, and this run makes none: choose "
-            "others, or inference.n_steps"
-        )
-    return [name for name in chosen if name not in needing]
+    for need, advice in _ADVICE.items():
+        needing = [] if need in has else [n for n in chosen if need in diagnostics.needs(n)]
+        if needing and "all" not in asked:
+            raise UserError(f"diagnostics=[{','.join(needing)}] are of {need}, and {advice}")
+        chosen = [name for name in chosen if name not in needing]
+    return chosen

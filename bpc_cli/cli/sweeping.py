@@ -126,7 +126,13 @@ class Sweep:
         results = list(zip(*(_result_in(job.directory) for job in self._jobs), strict=True))
         headings = [_heading(metric) for metric in TEST_METRICS]
         swept = [["", name, *values] for name, values in self._swept.items()]
-        numbers = [[*head, *cells] for head, cells in zip(headings, results, strict=False)]
+        numbers = [
+            [*head, *cells]
+            for head, cells in zip(headings, results, strict=False)
+            if any(cell != "–" for cell in cells)
+        ]
+        if not numbers:  # then what the usual run has
+            numbers = [[*head, *cells] for head, cells in zip(headings[:2], results, strict=False)]
         columns = [
             ["", "job", *map(str, range(len(self._jobs)))],
             *numbers,

@@ -54,7 +54,7 @@ class Mlp:
     activation_at_ends: bool = False
 
     def make_layers(
-        self, key: PRNGKeyArray, n_classes: int, image_shape: tuple[int, int, int]
+        self, key: PRNGKeyArray, n_top: int, image_shape: tuple[int, int, int]
     ) -> tuple[Layers, Layers]:
         """Make both directions' layers from `generator_key, amortiser_key = split(key)`.
 
@@ -69,7 +69,7 @@ class Mlp:
                 f"{', '.join(PARAMETERISATIONS)}"
             )
         widths = (self.width,) * (self.depth - 1) if isinstance(self.width, int) else self.width
-        sizes = [n_classes, *widths, math.prod(image_shape)]
+        sizes = [n_top, *widths, math.prod(image_shape)]
         if self.depth != len(widths) + 1 or min(sizes) < 1:
             raise ValueError(
                 "depth, width and the sizes of label and image must be at least 1, and there is a "
@@ -137,7 +137,7 @@ class Cnn:
     activation_at_ends: bool = False
 
     def make_layers(
-        self, key: PRNGKeyArray, n_classes: int, image_shape: tuple[int, int, int]
+        self, key: PRNGKeyArray, n_top: int, image_shape: tuple[int, int, int]
     ) -> tuple[Layers, Layers]:
         """Make both directions' layers from `generator_key, amortiser_key = split(key)`.
 
@@ -146,7 +146,7 @@ class Cnn:
         Raises:
             ValueError: for a name that is unknown, or an image that does not halve evenly.
         """
-        shapes = self.state_shapes(n_classes, image_shape)
+        shapes = self.state_shapes(n_top, image_shape)
         down, up = (
             activation(each) for each in (self.generator_act_fn or self.act_fn, self.act_fn)
         )
@@ -156,7 +156,7 @@ class Cnn:
             self._make_amortiser(amortiser_key, shapes, up),
         )
 
-    def state_shapes(self, n_classes: int, image_shape: tuple[int, int, int]) -> list[Shape]:
+    def state_shapes(self, n_top: int, image_shape: tuple[int, int, int]) -> list[Shape]:
         """List the shapes of all states, label first.
 
         Raises:
@@ -176,7 +176,7 @@ class Cnn:
         for stage, channels in enumerate(self.channels):
             by = 2 if self._halves(stage) else 1
             shapes.append((shapes[-1][0] // by, shapes[-1][1] // by, channels))
-        return [(n_classes,), *shapes[::-1]]
+        return [(n_top,), *shapes[::-1]]
 
     def _halves(self, stage: int) -> bool:
         return (stage + 1) % self.halve_every == 0

@@ -2,7 +2,7 @@
 
 | known | what inference then does |
 |---|---|
-| image and label | training |
+| image and label | training; latent units beside the label are free |
 | image | classifies by inference; in training, what is unsupervised |
 | label | generates by inference |
 | part of the image | completes the image |
@@ -17,9 +17,12 @@ from bpc_cli.core.models import Model
 
 
 class States(NamedTuple):
-    """The states of one sample; in what is free, an end that is clamped is None."""
+    """The states of one sample; in what is free, an end that is clamped is None.
 
-    label: Any  # Float[Array, " label"] | None
+    The label's is the top state, with any latent units.
+    """
+
+    label: Any  # Float[Array, " top"] | None
     activities: list[Float[Array, "..."]]
     image: Any  # Float[Array, "*image"] | None
 
@@ -33,15 +36,15 @@ class Clamping(NamedTuple):
     """What is known of both ends of one sample.
 
     Attributes:
-        label: the label; where it is unknown, anything.
+        label: the top state; where it is unknown, anything.
         image: the image in network units; where it is unknown, what it is initialised with.
-        label_known: whether the label is known; None: yes.
+        label_known: whether the top state is known, or which of its units are; None: all.
         image_known: which of the image is known; None: all.
     """
 
-    label: Float[Array, "*batch label"]
+    label: Float[Array, "*batch top"]
     image: Float[Array, "*batch_and_image"]
-    label_known: Bool[Array, "*batch"] | None = None
+    label_known: Bool[Array, "*batch_or_units"] | None = None
     image_known: Bool[Array, "*batch_and_image"] | None = None
 
     def complete(self, free: States) -> States:
@@ -68,7 +71,9 @@ def check_ends(model: Model, label: Array, image: Array, *, of_batch: bool = Fal
     """
     shapes = model.state_shapes
     hints = (
-        "jax.nn.one_hot(labels, model.n_classes) makes such of class numbers",
+        "clamping.clamp_both adds latent units to labels"
+        if model.n_latent
+        else "jax.nn.one_hot(labels, model.n_classes) makes such of class numbers",
         "model.to_states(images) makes such of images, with their leading axis",
     )
     leading = ("batch",) if of_batch else ()
@@ -85,14 +90,36 @@ def check_ends(model: Model, label: Array, image: Array, *, of_batch: bool = Fal
         raise ValueError(f"{len(label)} labels do not fit {len(image)} images")
 
 
+def clamp_both(
+    model: Model,
+    labels: Array,
+    images: Array,
+    label_known: Bool[Array, " images"] | None = None,
+) -> Clamping:
+    """Clamp many images and their labels, as training does; latent units are free.
+
+    Args:
+        model: the model.
+        labels: one-hot labels, (images, classes); of no entries where the model has none. Inference
+            checks them, and the images.
+        images: in network units, (images, *image).
+        label_known: whose labels are clamped; None: everyone's.
+    """
+    tops, is_label = model.clamp_label(labels)
+    if is_label is not None:
+        known = jnp.broadcast_to(is_label, tops.shape)
+        label_known = known if label_known is None else known & label_known[:, None]
+    return Clamping(tops, images, label_known)
+
+
 def clamp_images(model: Model, images: Float[Array, "images *image"]) -> Clamping:
     """Clamp many images and nothing else."""
-    label = jnp.zeros((len(images), model.n_classes), images.dtype)
+    label = jnp.zeros((len(images), *model.state_shapes[0]), images.dtype)
     return Clamping(label, images, label_known=jnp.zeros(len(images), bool))
 
 
 def clamp_classes(model: Model) -> Clamping:
     """Clamp each class's label and nothing else; images are initialised by the generator."""
     images = model.generated_classes()
-    label = jnp.eye(model.n_classes, dtype=images.dtype)
-    return Clamping(label, images, image_known=jnp.zeros(images.shape, bool))
+    clampings = clamp_both(model, model.one_hot(jnp.arange(model.n_classes)), images)
+    return clampings._replace(image_known=jnp.zeros(images.shape, bool))

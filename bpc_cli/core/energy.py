@@ -66,7 +66,7 @@ def energy_terms(
     if weights.backward is not None:
         errors = amortiser_errors(model, states)
         terms = [half_square_norm(error) for error in errors]
-        terms[0] = label_term(model.label_loss, states[0], states[0] - errors[0])
+        terms[0] = label_term(model, states[0], states[0] - errors[0])
         backward = weights.backward * jnp.stack(terms)
     return forward, backward
 
@@ -90,7 +90,7 @@ def output_terms(
         term = half_square_norm(image - model.feed_down(label)[-1])
         forward = weights.forward * forward.at[-1].set(term)
     if weights.backward is not None:
-        term = label_term(model.label_loss, label, model.feed_up(image)[0])
+        term = label_term(model, label, model.feed_up(image)[0])
         backward = weights.backward * backward.at[0].set(term)
     return forward, backward
 
@@ -111,18 +111,20 @@ def energy(model: Model, states: LayerStates, weights: EnergyWeights) -> Float[A
 
 
 def label_term(
-    label_loss: str, label: Float[Array, " label"], predicted: Float[Array, " label"]
+    model: Model, top: Float[Array, " top"], predicted: Float[Array, " top"]
 ) -> Float[Array, ""]:
-    """Compute how far the amortiser's prediction of a label is off.
+    """Compute how far the amortiser's prediction of the top state is off.
 
     Args:
-        label_loss: one of `names.LABEL_LOSSES`.
-        label: one-hot, or a distribution over classes.
-        predicted: the prediction; logits under "cross_entropy".
+        model: its `label_loss` measures the label's part; latent units are Gaussian.
+        top: a label, one-hot or a distribution over classes, and any latent units.
+        predicted: the prediction; the label's part is of logits under "cross_entropy".
     """
-    if label_loss == "cross_entropy":
-        return -jnp.sum(label * jax.nn.log_softmax(predicted))
-    return half_square_norm(label - predicted)
+    if model.label_loss != "cross_entropy":
+        return half_square_norm(top - predicted)
+    n = model.n_classes
+    label = -jnp.sum(top[:n] * jax.nn.log_softmax(predicted[:n]))
+    return label + half_square_norm(top[n:] - predicted[n:]) if model.n_latent else label
 
 
 def half_square_norm(error: Float[Array, "*shape"]) -> Float[Array, ""]:

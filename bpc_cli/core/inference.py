@@ -31,6 +31,7 @@ class Inference(eqx.Module):
             None: after all steps.
         label_precision: the prior precision of a label that is free, the weight of its ½ ‖label‖²;
             None: no prior.
+        latent_precision: the prior precision of latent units, likewise.
     """
 
     weights: EnergyWeights
@@ -39,6 +40,7 @@ class Inference(eqx.Module):
     init: str = eqx.field(static=True, default="amortised")
     tolerance: Float[Array, ""] | None = None
     label_precision: Float[Array, ""] | None = None
+    latent_precision: Float[Array, ""] | None = None
 
     def __check_init__(self):
         check_optimiser(self.optimiser)
@@ -48,10 +50,14 @@ class Inference(eqx.Module):
     def energy(self, model: Model, clamping: Clamping, free: States) -> Float[Array, ""]:
         """Compute the energy of a sample that its activities relax on."""
         value = energy(model, clamping.complete(free).layers, self.weights)
-        if self.label_precision is None or clamping.label_known is None:
+        if clamping.label_known is None:
             return value
         unknown = jnp.where(clamping.label_known, 0, free.label)
-        return value + self.label_precision * half_square_norm(unknown)
+        if self.label_precision is not None:
+            value += self.label_precision * half_square_norm(unknown[: model.n_classes])
+        if self.latent_precision is not None and model.n_latent:
+            value += self.latent_precision * half_square_norm(unknown[model.n_classes :])
+        return value
 
 
 class Relaxation(NamedTuple):
@@ -141,7 +147,7 @@ def initialise(
 
     An unknown label is initialised with what the amortiser predicts of the image, or, where
     activities are not amortised, with all classes alike: at a label of zeros, rectified activities
-    would not move.
+    would not move. Latent units are initialised in the same way, or at 0 beside a label.
 
     Args:
         model: the model.
@@ -155,7 +161,7 @@ def initialise(
     """
     label = clamping.label
     if clamping.label_known is not None:
-        guess = jnp.full_like(label, 1 / model.n_classes)
+        guess = _indifferent(model, label)
         if how == "amortised":
             guess = model.feed_up(clamping.image)[0]
         label = jnp.where(clamping.label_known, label, guess)
@@ -164,6 +170,12 @@ def initialise(
         init_activities(model, how, label, clamping.image, key),
         None if clamping.image_known is None else clamping.image,
     )
+
+
+def _indifferent(model: Model, top: Float[Array, " top"]) -> Float[Array, " top"]:
+    """Make a top state that speaks for no class; of latent units alone, one that is not 0."""
+    guess = jnp.full_like(top, 1 / (model.n_classes or model.n_latent))
+    return guess.at[model.n_classes :].set(0) if model.n_latent and model.n_classes else guess
 
 
 def init_activities(

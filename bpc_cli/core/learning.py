@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from bpc_cli.core.clamping import Clamping
-from bpc_cli.core.energy import EnergyWeights, energy_terms, label_term, output_terms
+from bpc_cli.core.clamping import clamp_both
+from bpc_cli.core.energy import EnergyWeights, energy_terms, output_terms
 from bpc_cli.core.inference import Inference, Inferred, infer_each
 from bpc_cli.core.models import Layers, Model
 from bpc_cli.core.optimisers import AnyOptimiser, check_optimiser, descend
@@ -46,14 +46,14 @@ class Batch(NamedTuple):
     """The samples of a training step.
 
     Attributes:
-        label: one-hot labels.
+        label: one-hot labels; of no entries where the model has none.
         image: images in network units.
         label_known: whose labels are clamped; those of others are free. None: everyone's.
         generated: the generator's images of these labels, where they are had cheaper; None: the
             step generates them.
     """
 
-    label: Float[Array, "batch label"]
+    label: Float[Array, "batch classes"]
     image: Float[Array, "batch *image"]
     label_known: Bool[Array, " batch"] | None = None
     generated: Float[Array, "batch *image"] | None = None
@@ -75,9 +75,11 @@ class StepMetrics(eqx.Module):
     """What one training step reports, means over the batch, before the weights change.
 
     Attributes:
-        gen_loss: ½ · mean over pixels of (image - generated image)².
+        gen_loss: ½ · mean over pixels of (image - generated image)²; without a label, the image is
+            generated from the top state that the amortiser predicts of it.
         amort_loss: ½ · mean over classes of (label - predicted label)²; with the label loss
-            "cross_entropy", that in nats.
+            "cross_entropy", that in nats; without a label, ½ · mean over latent units of
+            (inferred - predicted)².
         energy_before: the energy that activities relax on, as initialised; for bp, both losses.
         energy_after: the same at the relaxed activities.
         generator_energy: the energy that the generator learns from, α_f included.
@@ -142,7 +144,7 @@ def observed_train_step(
     key: PRNGKeyArray | None = None,
 ) -> tuple[TrainState, StepMetrics, Observed]:
     """Take one training step as `train_step` does, and return what it came by as well."""
-    clampings = Clamping(batch.label, batch.image, batch.label_known)
+    clampings = clamp_both(state.model, batch.label, batch.image, batch.label_known)
     inferred = infer_each(state.model, clampings, inference, key)
 
     def mean_energy(model: Model) -> tuple[Array, tuple[Array, Array]]:
@@ -152,7 +154,7 @@ def observed_train_step(
     (learnt, (forward, backward)), gradients = eqx.filter_value_and_grad(mean_energy, has_aux=True)(
         state.model
     )
-    gen_loss, amort_loss = _losses(state.model, batch)
+    gen_loss, amort_loss = _losses(state.model, batch, inferred)
     first, last = inferred.relaxation.energies[:, 0], inferred.relaxation.energies[:, -1]
     metrics = StepMetrics(
         gen_loss=gen_loss,
@@ -184,16 +186,20 @@ def _learnt_terms(
     return jnp.mean(forward), jnp.mean(backward)
 
 
-def _losses(model: Model, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def _losses(
+    model: Model, batch: Batch, inferred: Inferred
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Compute both feedforward passes' losses."""
     predicted = jax.vmap(lambda image: model.feed_up(image)[0])(batch.image)
-    generated = batch.generated
+    generated, n = batch.generated, model.n_classes
     if generated is None:
-        generated = jax.vmap(lambda label: model.feed_down(label)[-1])(batch.label)
-    amort_loss = 0.5 * jnp.mean((batch.label - predicted) ** 2)
+        tops = model.clamp_label(batch.label)[0] if n else predicted
+        generated = jax.vmap(lambda top: model.feed_down(top)[-1])(tops)
+    wanted = batch.label if n else inferred.states.label
+    predicted = predicted[:, :n] if n else predicted
+    amort_loss = 0.5 * jnp.mean((wanted - predicted) ** 2)
     if model.label_loss == "cross_entropy":
-        terms = jax.vmap(lambda *each: label_term(model.label_loss, *each))(batch.label, predicted)
-        amort_loss = jnp.mean(terms)
+        amort_loss = -jnp.mean(jnp.sum(wanted * jax.nn.log_softmax(predicted), axis=1))
     return 0.5 * jnp.mean((batch.image - generated) ** 2), amort_loss
 
 

@@ -8,6 +8,9 @@ the label**. With states s = (label, z_0, …, z_{depth-2}, image),
   the amortiser's layers in reverse.
 
 The activation comes *before* each linear map, except at the label and at the image.
+
+The top state s_0 is the label, or the label followed by *latent* units, or latent units alone: they
+represent what the label does not say, and nothing clamps them.
 """
 
 import math
@@ -18,7 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from bpc_cli.core.batching import in_blocks
 from bpc_cli.core.layers import Layer, Shape
@@ -38,9 +41,11 @@ class Model(eqx.Module):
         image_shape: height, width and channels of an image.
         pixel_scale: how pixels become network units.
         label_loss: the amortiser's error at the label, one of `names.LABEL_LOSSES`.
+        n_latent: how many units of the top state are latent, the last ones.
 
     Raises:
-        ValueError: if the two directions' layers do not predict states of the same shapes.
+        ValueError: if the two directions' layers do not predict states of the same shapes, or there
+            are not so many units in the top state.
     """
 
     generator: Layers
@@ -48,6 +53,7 @@ class Model(eqx.Module):
     image_shape: tuple[int, int, int] = eqx.field(static=True)
     pixel_scale: PixelScale = eqx.field(static=True, default=UNSCALED)
     label_loss: str = eqx.field(static=True, default="squared")
+    n_latent: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
         if self.label_loss not in LABEL_LOSSES:
@@ -63,6 +69,8 @@ class Model(eqx.Module):
                 f"generator and amortiser must predict each other's states: {shapes} and "
                 f"{bottom_up}, label first"
             )
+        if not 0 <= self.n_latent <= math.prod(shapes[0]):
+            raise ValueError(f"{self.n_latent} units of a state of {shapes[0]} cannot be latent")
 
     @property
     def state_shapes(self) -> list[Shape]:
@@ -76,8 +84,22 @@ class Model(eqx.Module):
 
     @property
     def n_classes(self) -> int:
-        """How many classes are told apart."""
-        return math.prod(self.state_shapes[0])
+        """How many classes are told apart; 0 where the top state has no label."""
+        return math.prod(self.state_shapes[0]) - self.n_latent
+
+    def one_hot(self, labels: Integer[Array, "*batch"]) -> Float[Array, "*batch classes"]:
+        """Make one-hot labels of class numbers; of no entries where the top state has no label."""
+        return jax.nn.one_hot(labels, self.n_classes, dtype=jnp.result_type(float))
+
+    def clamp_label(self, label: Array) -> tuple[Array, Bool[np.ndarray, " top"] | None]:
+        """Make top states of labels, and say which of their units are known; None: all.
+
+        Latent units are at 0, the mean of their prior.
+        """
+        if self.n_latent == 0:
+            return label, None
+        widths = [(0, 0)] * (label.ndim - 1) + [(0, self.n_latent)]
+        return jnp.pad(label, widths), np.arange(self.n_classes + self.n_latent) < self.n_classes
 
     def feed_down(self, label: Float[Array, " label"]) -> list[Float[Array, "..."]]:
         """Predict z_0, …, image by the generator's feedforward pass."""
@@ -95,8 +117,8 @@ class Model(eqx.Module):
 
     def generated_classes(self) -> Float[Array, "classes *image"]:
         """Generate an image of each class by a feedforward pass, in network units."""
-        one_hot = jnp.eye(self.n_classes, dtype=jnp.result_type(float))
-        return jax.vmap(lambda label: self.feed_down(label)[-1])(one_hot)
+        tops, _ = self.clamp_label(self.one_hot(jnp.arange(self.n_classes)))
+        return jax.vmap(lambda top: self.feed_down(top)[-1])(tops)
 
     def to_states(self, images: Array) -> Float[Array, "images *image"]:
         """Turn many images, uint8 or of [0, 1] pixels, into states of the image layer."""
@@ -115,8 +137,9 @@ class Model(eqx.Module):
                 numbers in [0, 1].
 
         Raises:
-            ValueError: if an image does not have so many pixels.
+            ValueError: if an image does not have so many pixels, or the model has no label.
         """
+        self._check_label("classifies")
         images = np.asarray(images)
         n_pixels = math.prod(self.image_shape)
         if images.ndim < 2 or math.prod(images.shape[1:]) != n_pixels:
@@ -144,14 +167,19 @@ class Model(eqx.Module):
             Images of [0, 1] pixels, on which black is 0 and white is 1.
 
         Raises:
-            ValueError: if a class is not one of the model's.
+            ValueError: if a class is not one of the model's, or it has no label.
         """
+        self._check_label("generates classes")
         numbers = np.asarray(classes)
         if numbers.ndim != 1 or not np.isin(numbers, range(self.n_classes)).all():
             raise ValueError(f"classes must be a list of numbers from 0 to {self.n_classes - 1}")
         images = np.asarray(generate_classes(self))[numbers.astype(int)]
         images = images.reshape(-1, *self.image_shape)
         return np.clip(images, 0, 1) if clip else images
+
+    def _check_label(self, does: str) -> None:
+        if self.n_classes == 0:
+            raise ValueError(f"a model without a label, as of mode=unsupervised, never {does}")
 
 
 @eqx.filter_jit
@@ -168,7 +196,26 @@ def predict_classes(
 
     def of_block(pixels: Array) -> Integer[Array, " block"]:
         states = model.to_states(pixels)
-        return jnp.argmax(jax.vmap(lambda image: model.feed_up(image)[0])(states), axis=1)
+        predicted = jax.vmap(lambda image: model.feed_up(image)[0])(states)
+        return jnp.argmax(predicted[:, : model.n_classes], axis=1)
+
+    return in_blocks(of_block, [images], block_size)
+
+
+def reconstruct(
+    model: Model, images: Array, block_size: int = 2_000
+) -> Float[Array, "examples pixels"]:
+    """Reconstruct every image by feedforward passes: the amortiser's up, the generator's down.
+
+    The arguments are those of `predict_classes`.
+
+    Returns:
+        [0, 1] pixels, not clipped.
+    """
+
+    def of_block(pixels: Array) -> Float[Array, "block pixels"]:
+        tops = jax.vmap(lambda image: model.feed_up(image)[0])(model.to_states(pixels))
+        return model.to_images(jax.vmap(lambda top: model.feed_down(top)[-1])(tops))
 
     return in_blocks(of_block, [images], block_size)
 
@@ -184,9 +231,9 @@ class Architecture(Protocol):
     """What layers a model has."""
 
     def make_layers(
-        self, key: PRNGKeyArray, n_classes: int, image_shape: tuple[int, int, int]
+        self, key: PRNGKeyArray, n_top: int, image_shape: tuple[int, int, int]
     ) -> tuple[Layers, Layers]:
-        """Make the generator's and the amortiser's layers, label side first."""
+        """Make the generator's and the amortiser's layers, from `n_top` units down."""
         ...
 
 
@@ -197,6 +244,7 @@ def make_model(
     image_shape: tuple[int, int, int],
     pixel_scale: PixelScale = UNSCALED,
     label_loss: str = "squared",
+    n_latent: int = 0,
 ) -> Model:
     """Make a model with fresh weights.
 
@@ -204,13 +252,14 @@ def make_model(
         architecture: what layers it has, such as `Mlp()`.
         key: fixes the weights. With `Mlp()` and `jax.random.PRNGKey(0)` they are the published
             example's.
-        n_classes: how many classes are told apart.
+        n_classes: how many classes are told apart; 0: the top state has no label.
         image_shape: height, width and channels of an image.
         pixel_scale: how pixels become network units.
         label_loss: the amortiser's error at the label, one of `names.LABEL_LOSSES`.
+        n_latent: how many latent units the top state has beside the label.
 
     Raises:
         ValueError: if the architecture or `label_loss` does not exist.
     """
-    generator, amortiser = architecture.make_layers(key, n_classes, image_shape)
-    return Model(generator, amortiser, image_shape, pixel_scale, label_loss)
+    generator, amortiser = architecture.make_layers(key, n_classes + n_latent, image_shape)
+    return Model(generator, amortiser, image_shape, pixel_scale, label_loss, n_latent)

@@ -156,11 +156,10 @@ def _prepare(
     if augmentations:
         images = to_unit_pixels(pixels).reshape(-1, *model.image_shape)
         pixels = augment(images, augmentations, key)
-    one_hot = jnp.eye(model.n_classes, dtype=jnp.result_type(float))
     return Batch(
-        one_hot[labels],
+        model.one_hot(labels),
         model.to_states(pixels),
         None if examples.label_known is None else examples.label_known[index],
         # There are no more different labels than classes.
-        model.generated_classes()[labels],
+        model.generated_classes()[labels] if model.n_classes else None,
     )

@@ -2,7 +2,8 @@
 
 A diagnostic is a module here that offers
 
-- `NEEDS_INFERENCE`: whether there is nothing to measure in a model that does not infer,
+- `NEEDS`: what a model must have for there to be anything to measure, some of "inference", "a
+  label" and "latent units",
 - `RELAXES`: which of the relaxations in `convergence.follow_energies` its steps are of,
 - `diagnose(subject)`: its `Diagnosis`, which is numbers, lines of text and figures by file name.
 
@@ -80,9 +81,9 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def needs_inference(name: str) -> bool:
-    """Tell whether a diagnostic has nothing to measure in a model that does not infer."""
-    return importlib.import_module(f"{__name__}.{name}").NEEDS_INFERENCE
+def needs(name: str) -> tuple[str, ...]:
+    """List what a model must have for a diagnostic of it."""
+    return importlib.import_module(f"{__name__}.{name}").NEEDS
 
 
 def find_steps(subject: Subject, chosen: Sequence[str]) -> "dict[str, Convergence]":

@@ -17,9 +17,10 @@ from bpc_cli.core.clamping import Clamping
 from bpc_cli.core.inference import Inference, infer_each
 from bpc_cli.core.models import Model
 from bpc_cli.diagnostics import Diagnosis, Subject
+from bpc_cli.evaluation.metrics import accuracy
 from bpc_cli.files import JsonObject
 
-NEEDS_INFERENCE = False
+NEEDS = ()
 RELAXES = ("image", "half")
 HIDDEN_PARTS = ("top", "left", "random")
 _SHOWN = 8
@@ -30,15 +31,15 @@ class Completion(NamedTuple):
 
     Attributes:
         by_pass: the classes that the amortiser's feedforward pass predicts, where hidden pixels are
-            at 0 in network units.
+            at 0 in network units; None where the model has no label.
         by_inference: those of the inferred label, relaxed with the hidden pixels from there.
         images: the images with the hidden pixels as inferred; [0, 1] pixels.
         generated: the same with the hidden pixels as the generator generates the class that the
-            pass predicts.
+            pass predicts; without a label, as it generates what the pass predicts.
     """
 
-    by_pass: Integer[Array, " examples"]
-    by_inference: Integer[Array, " examples"]
+    by_pass: Integer[Array, " examples"] | None
+    by_inference: Integer[Array, " examples"] | None
     images: Float[Array, "examples pixels"]
     generated: Float[Array, "examples pixels"]
 
@@ -101,13 +102,18 @@ def complete(
             jnp.zeros_like(predicted), image, jnp.zeros(len(image), bool), image_known=~hidden
         )
         inferred = infer_each(model, clampings, inference, key).states
-        classes = jnp.argmax(predicted, axis=1)
-        generated = jnp.where(hidden, model.generated_classes()[classes], image)
+        classes = by_inference = None
+        if n := model.n_classes:
+            classes = jnp.argmax(predicted[:, :n], axis=1)
+            by_inference = jnp.argmax(inferred.label[:, :n], axis=1)
+            generated = model.generated_classes()[classes]
+        else:
+            generated = jax.vmap(lambda top: model.feed_down(top)[-1])(predicted)
         return Completion(
             classes,
-            jnp.argmax(inferred.label, axis=1),
+            by_inference,
             model.to_images(inferred.image),
-            model.to_images(generated),
+            model.to_images(jnp.where(hidden, generated, image)),
         )
 
     return in_blocks(of_block, [images, hidden], block_size)
@@ -135,31 +141,42 @@ def diagnose(subject: Subject) -> Diagnosis:
 def draw(numbers: Mapping[str, Any]) -> Figure:
     """Draw accuracy and RMSE against the fraction of pixels hidden, for each hidden part."""
     parts = [name for name in numbers if name != "hidden"]
-    figure = Figure(figsize=(4 * len(parts), 6.4), layout="constrained")
-    panels = figure.subplots(2, len(parts), sharey="row", squeeze=False)
+    has_label = all(row["accuracy_by_pass"] is not None for part in parts for row in numbers[part])
+    curves_of_rows = {
+        "accuracy (%)": {
+            "accuracy_by_pass": "feedforward",
+            "accuracy_by_relaxation": "by inference",
+        },
+        "RMSE of hidden pixels": {
+            "rmse_drawn": "predicted class, generated" if has_label else "feedforward",
+            "rmse": "by inference",
+        },
+    }
+    if not has_label:
+        del curves_of_rows["accuracy (%)"]
+    n_rows = len(curves_of_rows)
+    figure = Figure(figsize=(4 * len(parts), 3.2 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, len(parts), sharey="row", squeeze=False)
     fractions = [100 * fraction for fraction in numbers["hidden"]]
-    curves_of_rows = (
-        {"accuracy_by_pass": "feedforward", "accuracy_by_relaxation": "by inference"},
-        {"rmse_drawn": "predicted class, generated", "rmse": "by inference"},
-    )
     for column, part in enumerate(parts):
-        for row, curves in enumerate(curves_of_rows):
+        for row, curves in enumerate(curves_of_rows.values()):
             axes = panels[row][column]
             for (key, label), style in zip(curves.items(), ("o--", "s-"), strict=True):
                 axes.plot(fractions, [each[key] for each in numbers[part]], style, label=label)
             axes.grid(alpha=0.3)
             axes.set_xlabel(f"{part} pixels hidden (%)")
-    panels[0][0].set_ylabel("accuracy (%)")
-    panels[1][0].set_ylabel("RMSE of hidden pixels")
-    panels[0][0].legend()
-    panels[1][0].legend()
+    for axes, label in zip(panels[:, 0], curves_of_rows, strict=True):
+        axes.set_ylabel(label)
+        axes.legend()
     return figure
 
 
 def draw_completed(
-    rows: Sequence[tuple[str, np.ndarray]], image_shape: tuple[int, int, int]
+    rows: Sequence[tuple[str, np.ndarray]],
+    image_shape: tuple[int, int, int],
+    headings: Sequence[str] = (),
 ) -> Figure:
-    """Draw rows of images, each with its name."""
+    """Draw rows of images, each with its name, under columns' headings, if they have any."""
     n_columns = len(rows[0][1])
     figure = Figure(figsize=(1.0 * n_columns + 1.6, 1.0 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), n_columns, squeeze=False)
@@ -169,26 +186,35 @@ def draw_completed(
             axes.imshow(picture[..., 0] if image_shape[2] == 1 else picture, "gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
         cells[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axes, heading in zip(panels[0], headings, strict=False):
+        axes.set_title(heading, fontsize=9)
     return figure
 
 
 def _measure(
     made: Completion, labels: np.ndarray, true: np.ndarray, hidden: np.ndarray
 ) -> dict[str, float | None]:
+    accuracies = {
+        f"accuracy_by_{way}": None if classes is None else accuracy(np.asarray(classes), labels)
+        for way, classes in (("pass", made.by_pass), ("relaxation", made.by_inference))
+    }
     return {
-        "accuracy_by_pass": 100 * float(np.mean(np.asarray(made.by_pass) == labels)),
-        "accuracy_by_relaxation": 100 * float(np.mean(np.asarray(made.by_inference) == labels)),
+        **accuracies,
         "rmse": _rmse(np.asarray(made.images), true, hidden),
         "rmse_drawn": _rmse(np.asarray(made.generated), true, hidden),
     }
 
 
 def _in_words(row: Mapping[str, float | None]) -> str:
-    words = (
-        f"{row['accuracy_by_pass']:.2f} % feedforward, "
-        f"{row['accuracy_by_relaxation']:.2f} % by inference"
-    )
-    return words if row["rmse"] is None else f"{words}, RMSE {row['rmse']:.3f}"
+    words = []
+    if row["accuracy_by_pass"] is not None:
+        words = [
+            f"{row['accuracy_by_pass']:.2f} % feedforward",
+            f"{row['accuracy_by_relaxation']:.2f} % by inference",
+        ]
+    if row["rmse"] is not None:
+        words.append(f"RMSE {row['rmse']:.3f}")
+    return ", ".join(words)
 
 
 def _rows_of(

@@ -10,13 +10,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from bpc_cli.core.clamping import Clamping
+from bpc_cli.core.clamping import clamp_both
 from bpc_cli.core.inference import Inference, initialise
 from bpc_cli.core.models import Model
 from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.errors import UserError
 
-NEEDS_INFERENCE = True
+NEEDS = ("inference",)
 RELAXES = ()
 MOST_UNITS = 4096
 _TOLERANCE = 1e-4  # of the ends of a spectrum, relative
@@ -47,7 +47,7 @@ class Curvature(NamedTuple):
 
 def curvature(
     model: Model,
-    label: Float[Array, " label"],
+    label: Float[Array, " classes"],
     image: Float[Array, "*image"],
     inference: Inference,
     key: PRNGKeyArray | None = None,
@@ -67,7 +67,8 @@ def curvature(
     Raises:
         ValueError: if there are no hidden units.
     """
-    clamping = Clamping(label, image)
+    clampings = clamp_both(model, label[None], image[None])
+    clamping = jax.tree.map(lambda leaf: leaf[0], clampings)
     flat, unravel = ravel_pytree(initialise(model, clamping, inference.init, key))
     if not len(flat):
         raise ValueError("there are no hidden units, whose energy could curve")
@@ -133,7 +134,7 @@ def diagnose(subject: Subject) -> Diagnosis:
         raise UserError(
             f"diagnosis.image must be below {len(dataset.test_images)}, the number of test images"
         )
-    label = jnp.eye(dataset.n_classes)[int(dataset.test_labels[number])]
+    label = subject.model.one_hot(jnp.asarray(dataset.test_labels[number], int))
     (image,) = subject.model.to_states(jnp.asarray(dataset.test_images[number : number + 1]))
     try:
         measured = curvature(subject.model, label, image, subject.inference, subject.key)

@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 from matplotlib.figure import Figure
 
 from bpc_cli.core.batching import in_blocks
-from bpc_cli.core.clamping import Clamping, States
+from bpc_cli.core.clamping import Clamping, States, clamp_both
 from bpc_cli.core.energy import EnergyWeights, energy_terms
 from bpc_cli.core.inference import Inference, infer, relative_distance, root_mean_square
 from bpc_cli.core.models import Model
@@ -20,7 +19,7 @@ from bpc_cli.evaluation.parts import in_parts
 from bpc_cli.evaluation.results import count_steps, verdict_on
 from bpc_cli.plots.axes import label_log_axis_plainly, label_steps, marker_of
 
-NEEDS_INFERENCE = True
+NEEDS = ("inference",)
 RELAXES = ("both",)
 _CURVES_A_COLUMN = 18  # of the legend
 
@@ -62,12 +61,10 @@ def follow_inference(
         key: fixes noise that they are initialised by.
         block_size: the images of a block.
     """
-    one_hot = jnp.eye(model.n_classes)
     all_steps = eqx.tree_at(lambda i: i.tolerance, inference, None, is_leaf=lambda x: x is None)
     key = jax.random.PRNGKey(0) if key is None else key
 
-    def of_image(label: Array, image: Array, own: PRNGKeyArray) -> Trajectory:
-        clamping = Clamping(label, image)
+    def of_image(clamping: Clamping, own: PRNGKeyArray) -> Trajectory:
         start = infer(model, clamping, all_steps, own)
         first, last = start.initial.activities, start.states.activities
 
@@ -87,13 +84,14 @@ def follow_inference(
 
     def of_block(pixels: Array, labels: Array) -> Trajectory:
         keys = jax.random.split(key, len(labels))
-        return jax.vmap(of_image)(one_hot[labels], model.to_states(pixels), keys)
+        clampings = clamp_both(model, model.one_hot(labels), model.to_states(pixels))
+        return jax.vmap(of_image)(clampings, keys)
 
     return in_blocks(of_block, [images, labels], block_size)
 
 
 def diagnose(subject: Subject) -> Diagnosis:
-    """Follow inference on the test images, with image and label clamped."""
+    """Follow inference on the test images, with image and label clamped, as in training."""
     images, labels = subject.test_images()
     trajectory = in_parts(
         lambda pixels, own: follow_inference(
@@ -107,8 +105,9 @@ def diagnose(subject: Subject) -> Diagnosis:
         for name, rows in ((name, np.asarray(rows)) for name, rows in trajectory._asdict().items())
     }
     moved, gradients = numbers["from_start"]["mean"][-1], numbers["gradient"]["mean"]
+    clamped = "image and label" if subject.model.n_classes else "the image"
     lines = [
-        f"with image and label clamped, {count_steps(subject.inference.n_steps)} of inference "
+        f"with {clamped} clamped, {count_steps(subject.inference.n_steps)} of inference "
         f"move{'s' * (subject.inference.n_steps == 1)} activities by "
         f"{100 * moved:.2f} % of where they are initialised{verdict_on(moved)}"
     ]

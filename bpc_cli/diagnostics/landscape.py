@@ -20,7 +20,7 @@ from bpc_cli.core.optimisers import make_optimiser
 from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.options.algorithms import ALGORITHMS, Algorithm
 
-NEEDS_INFERENCE = False
+NEEDS = ()
 RELAXES = ()
 INPUTS = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
 LABELS = np.array([[0.0], [1.0], [1.0], [0.0]])

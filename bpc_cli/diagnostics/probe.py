@@ -1,12 +1,11 @@
 """Linear probes: how well a linear classifier predicts the class from each hidden layer."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 from matplotlib.figure import Figure
 
 from bpc_cli.core.batching import in_blocks
@@ -15,10 +14,10 @@ from bpc_cli.core.inference import Inference, infer_each
 from bpc_cli.core.models import Model
 from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.evaluation.parts import in_parts
+from bpc_cli.evaluation.representation import N_DECODED, probe
 
-NEEDS_INFERENCE = False
+NEEDS = ()
 RELAXES = ("image",)
-_TRAINING_IMAGES = 5_000
 
 
 @eqx.filter_jit
@@ -45,31 +44,9 @@ def activities_of(
     return in_blocks(of_block, [images], block_size)
 
 
-def probe(
-    train: Float[np.ndarray, "train units"],
-    train_labels: Integer[np.ndarray, " train"],
-    test: Float[np.ndarray, "test units"],
-    test_labels: Integer[np.ndarray, " test"],
-) -> float:
-    """Compute a linear classifier's accuracy in percent on a layer's activities.
-
-    It is scikit-learn's logistic regression (L2, C = 1) on activities of unit variance.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # as on classes that it separates
-        classifier.fit(np.asarray(train), np.asarray(train_labels))
-    return 100.0 * float(classifier.score(np.asarray(test), np.asarray(test_labels)))
-
-
 def diagnose(subject: Subject) -> Diagnosis:
     """Probe every hidden layer of the test images, as initialised and relaxed."""
-    dataset, n = subject.dataset, _TRAINING_IMAGES
+    dataset, n = subject.dataset, N_DECODED
     images, labels = subject.test_images()
 
     def activities(images: Any, about: str) -> Any:

@@ -21,7 +21,7 @@ from bpc_cli.evaluation.parts import in_parts
 from bpc_cli.evaluation.results import count_steps
 from bpc_cli.plots.axes import label_steps, marker_of, write_ticks_in_full
 
-NEEDS_INFERENCE = True
+NEEDS = ("inference", "a label")
 RELAXES = ("image", "label")
 # Of each panel, what is clamped, and what the axis spans at least: less than that is no change.
 _PANELS = {"relaxed_accuracy": ("image", 1.0), "relaxed_generation_error": ("label", 0.01)}
@@ -44,7 +44,7 @@ def follow_classification(
 
     def of_image(clamping: Clamping, label: Array, own: PRNGKeyArray) -> Bool[Array, " times"]:
         def observe(free: States, _: States) -> Bool[Array, ""]:
-            return jnp.argmax(free.label) == label
+            return jnp.argmax(free.label[: model.n_classes]) == label
 
         return infer(model, clamping, inference, own, observe).relaxation.observed
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 
 from bpc_cli.core.batching import in_blocks
-from bpc_cli.core.clamping import Clamping, clamp_images
+from bpc_cli.core.clamping import clamp_both, clamp_images
 from bpc_cli.core.inference import Inference, infer_each, relative_distance
 from bpc_cli.core.models import Model
 
@@ -37,7 +37,7 @@ def classify_by_inference(
         clampings = clamp_images(model, model.to_states(pixels))
         inferred = infer_each(model, clampings, inference, key)
         moved = jax.vmap(relative_distance)(inferred.states.activities, inferred.initial.activities)
-        return jnp.argmax(inferred.states.label, axis=1), moved
+        return jnp.argmax(inferred.states.label[:, : model.n_classes], axis=1), moved
 
     return in_blocks(of_block, [images], block_size)
 
@@ -54,14 +54,14 @@ def classify_by_energy(
 
     The arguments are those of `classify_by_inference`.
     """
-    one_hot = jnp.eye(model.n_classes, dtype=jnp.result_type(float))
+    one_hot = model.one_hot(jnp.arange(model.n_classes))
 
     def of_block(pixels: Array) -> Array:
         states = model.to_states(pixels)
 
         def energies_of(label: Float[Array, " label"]) -> Float[Array, " block"]:
             labels = jnp.broadcast_to(label, (len(states), len(label)))
-            inferred = infer_each(model, Clamping(labels, states), inference, key)
+            inferred = infer_each(model, clamp_both(model, labels, states), inference, key)
             return inferred.relaxation.energies[:, -1]
 
         return jnp.argmin(jax.lax.map(energies_of, one_hot), axis=0)

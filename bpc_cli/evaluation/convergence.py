@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, UInt8
 
-from bpc_cli.core.clamping import Clamping, clamp_classes, clamp_images
+from bpc_cli.core.clamping import clamp_both, clamp_classes, clamp_images
 from bpc_cli.core.inference import Inference, infer_each
 from bpc_cli.core.models import Model
 
@@ -50,7 +50,7 @@ def follow_energies(
 
     Returns:
         Energies before each step and at the end, by what is clamped: "both" image and label, the
-        "image", "half" of the image's numbers, and each class's "label".
+        "image", "half" of the image's numbers, and each class's "label", if there are labels.
     """
     states = model.to_states(images)
     all_steps = dataclasses.replace(inference, tolerance=None)
@@ -59,13 +59,12 @@ def follow_energies(
     known = (jnp.arange(states.size) % states[0].size < states[0].size // 2).reshape(states.shape)
     half = image_alone._replace(image=jnp.where(known, states, 0), image_known=known)
     relaxed = {
-        "both": infer_each(
-            model, Clamping(jnp.eye(model.n_classes)[labels], states), all_steps, key
-        ),
+        "both": infer_each(model, clamp_both(model, model.one_hot(labels), states), all_steps, key),
         "image": infer_each(model, image_alone, all_steps, key),
         "half": infer_each(model, half, all_steps, key),
-        "label": infer_each(model, clamp_classes(model), generating),
     }
+    if model.n_classes:
+        relaxed["label"] = infer_each(model, clamp_classes(model), generating)
     return {name: each.relaxation.energies.mean(axis=0) for name, each in relaxed.items()}
 
 

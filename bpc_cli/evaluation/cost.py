@@ -101,8 +101,9 @@ def flops_per_step(
 
         def step(traced: Any, labels: jax.Array) -> Any:
             state, images, inference, learning = eqx.combine(traced, static)
-            one_hot = jnp.eye(state.model.n_classes)[labels]
-            batch = Batch(one_hot, images, None, state.model.generated_classes()[labels])
+            model = state.model
+            generated = model.generated_classes()[labels] if model.n_classes else None
+            batch = Batch(model.one_hot(labels), images, None, generated)
             done = train_step(state, batch, inference, learning, jax.random.PRNGKey(0))
             return eqx.filter(done, eqx.is_array)
 

@@ -15,20 +15,43 @@ UNIT_PIXELS = "RMSE, pixels in [0, 1]"
 
 
 class NetworkTest(NamedTuple):
-    """What a model makes of a test set, each by one feedforward pass.
+    """What a model makes of a test set, each by feedforward passes.
 
     Attributes:
-        predicted: the class that the amortiser predicts for each image.
+        predicted: the class that the amortiser predicts for each image; None without a label.
         labels: the images' own classes.
-        generated: the generator's image of each class; black is 0 and white is 1, not clipped.
+        generated: the generator's image of each class; black is 0 and white is 1, not clipped. None
+            without a label.
         class_means: the test set's mean image of each class, in [0, 1] pixels; NaN for a class
             without images.
+        reconstruction: what becomes of images on the way to the top state and back; None without
+            latent units.
     """
 
-    predicted: Integer[np.ndarray, " examples"]
+    predicted: Integer[np.ndarray, " examples"] | None
     labels: Integer[np.ndarray, " examples"]
-    generated: Float[np.ndarray, "classes image"]
+    generated: Float[np.ndarray, "classes image"] | None
     class_means: Float[np.ndarray, "classes image"]
+    reconstruction: "Reconstruction | None" = None
+
+
+class Reconstruction(NamedTuple):
+    """What becomes of test images on the way to the top state and back, in [0, 1] pixels.
+
+    Attributes:
+        square_errors: each image's mean square error.
+        examples: the first image of each class; black for a class without images.
+        made: what becomes of these.
+    """
+
+    square_errors: Float[np.ndarray, " examples"]
+    examples: Float[np.ndarray, "classes image"]
+    made: Float[np.ndarray, "classes image"]
+
+    @property
+    def error(self) -> float:
+        """The RMSE over all pixels of all images."""
+        return float(np.sqrt(np.mean(np.asarray(self.square_errors, np.float64))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +68,8 @@ class Metric:
         panel: which panel of a run's curves it is drawn in; "" for none.
         log_axis: whether it is drawn over a logarithmic axis.
         compared: whether a report compares runs by it.
-        measure: computes it from a test; None for what a training step or inference reports.
+        measure: computes it from a test, or returns None where the model has not what it is of;
+            None for what a training step or inference reports.
     """
 
     name: str
@@ -57,7 +81,7 @@ class Metric:
     panel: str = ""
     log_axis: bool = False
     compared: bool = False
-    measure: Callable[[NetworkTest], float] | None = None
+    measure: Callable[[NetworkTest], float | None] | None = None
 
     def unit_under(self, label_loss: str | None) -> str:
         """Name its unit under a `model.label_loss`; None stands for runs of both."""
@@ -73,6 +97,25 @@ class Metric:
     def in_words(self, value: float) -> str:
         """Write a value with its decimals, and a per-cent sign where that is its unit."""
         return f"{value:.{self.decimals}f}{' %' if self.unit == '%' else ''}"
+
+
+def rows_of_tests(
+    tests: Sequence[NetworkTest], seeds: Sequence[int]
+) -> tuple[list[tuple[str, np.ndarray]], tuple[str, np.ndarray]]:
+    """Choose what a sample grid shows of each seed's test, and the row to compare it with.
+
+    That is a generated image of each class beside its mean, or, where the model has no label, what
+    it makes of a test image of each class.
+    """
+    headings = [f"seed {seed}" for seed in seeds]
+    first = tests[0].reconstruction
+    if tests[0].generated is None and first is not None:
+        headings = headings if len(seeds) > 1 else ["reconstructed"]
+        made = [test.reconstruction.made for test in tests if test.reconstruction is not None]
+        return list(zip(headings, made, strict=True)), ("test image", first.examples)
+    headings = headings if len(seeds) > 1 else ["generated"]
+    generated = [test.generated for test in tests if test.generated is not None]
+    return list(zip(headings, generated, strict=True)), ("test mean", tests[0].class_means)
 
 
 def accuracy(
@@ -92,6 +135,19 @@ def generation_error(
     present = ~np.isnan(means).any(axis=1)
     difference = np.asarray(generated, np.float64)[present] - means[present]
     return float(np.sqrt(np.mean(difference**2)))
+
+
+def first_examples(
+    images: UInt8[np.ndarray, "examples image"],
+    labels: Integer[np.ndarray, " examples"],
+    n_classes: int,
+) -> Float[np.ndarray, "classes image"]:
+    """Take each class's first image; pixels in [0, 1], NaN for a class without examples."""
+    first = np.full((n_classes, images.shape[1]), np.nan)
+    for label in range(n_classes):
+        for image in images[labels == label][:1]:
+            first[label] = image / 255
+    return first
 
 
 def class_means(
@@ -192,14 +248,28 @@ METRICS: dict[str, Metric] = {
             *("%", 2, "higher"),
             panel="test accuracy",
             compared=True,
-            measure=lambda test: accuracy(test.predicted, test.labels),
+            measure=lambda test: (
+                None if test.predicted is None else accuracy(test.predicted, test.labels)
+            ),
         ),
         Metric(
             "generation_error",
             "generation error",
             *(UNIT_PIXELS, 4, "lower"),
             compared=True,
-            measure=lambda test: generation_error(test.generated, test.class_means),
+            measure=lambda test: (
+                None
+                if test.generated is None
+                else generation_error(test.generated, test.class_means)
+            ),
+        ),
+        Metric(
+            "reconstruction_error",
+            "reconstruction error",
+            *(UNIT_PIXELS, 4, "lower"),
+            panel="reconstruction error",
+            compared=True,
+            measure=lambda test: test.reconstruction and test.reconstruction.error,
         ),
         Metric("relaxed_accuracy", "accuracy by inference", "%", 2, "higher"),
         Metric(
@@ -207,6 +277,17 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "relaxed_generation_error", "generation error by inference", UNIT_PIXELS, 4, "lower"
+        ),
+        Metric(
+            "relaxed_reconstruction_error",
+            "reconstruction error by inference",
+            *(UNIT_PIXELS, 4, "lower"),
+        ),
+        Metric("linear_decoding", "linear decoding of the top state", "%", 2, "higher"),
+        Metric(
+            "relaxed_linear_decoding",
+            "linear decoding of the top state by inference",
+            *("%", 2, "higher"),
         ),
         Metric("activity_change", "change of activities by inference", "fraction", 4),
         Metric(
@@ -220,5 +301,17 @@ TEST_METRICS = tuple(metric for metric in METRICS.values() if metric.measure is 
 
 
 def measure_test(test: NetworkTest) -> dict[str, float]:
-    """Compute every metric of a test."""
-    return {metric.name: metric.measure(test) for metric in TEST_METRICS if metric.measure}
+    """Compute every metric that a test has."""
+    values = {metric.name: metric.measure(test) for metric in TEST_METRICS if metric.measure}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def tested_metrics(*, has_label: bool, has_latent: bool) -> list[Metric]:
+    """List the metrics that tests of a model have, the one that its best state is chosen by first.
+
+    Args:
+        has_label: whether its top state has a label.
+        has_latent: whether it has latent units.
+    """
+    of_label, of_latent = TEST_METRICS[:2], TEST_METRICS[2:]
+    return [*of_label * has_label, *of_latent * has_latent]

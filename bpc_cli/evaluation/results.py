@@ -17,6 +17,7 @@ from bpc_cli.evaluation.metrics import (
 from bpc_cli.evaluation.statistics import Spread, spread
 from bpc_cli.files import JsonObject
 
+_FEEDFORWARD = (*TEST_METRICS, METRICS["linear_decoding"])
 LITTLE_CHANGE = 0.02  # of activities, relative to where they were initialised
 Values = dict[str, float | None]
 _WAYS = {"feedforward": "feedforward", "relaxed": "inference", "lowest_energy": "energy-based"}
@@ -29,6 +30,11 @@ _ROWS = {
     "relaxed_generation_error": ("label clamped: generation error", "generation_error"),
     "generation_activity_change": (f"label clamped: {_CHANGE}", None),
     "lowest_energy_accuracy": ("both clamped: accuracy of energy-based classification", None),
+    "relaxed_reconstruction_error": (
+        "image clamped: reconstruction error",
+        "reconstruction_error",
+    ),
+    "relaxed_linear_decoding": ("image clamped: linear decoding of the top", "linear_decoding"),
 }
 
 
@@ -65,7 +71,8 @@ class SeedResult:
     Attributes:
         seed: the seed.
         values: the metrics of its feedforward passes by name.
-        per_class_accuracy: in percent by class; None for a class without images.
+        per_class_accuracy: in percent by class; None for a class without images. Empty, as is the
+            confusion matrix, where the model has no label.
         confusion: counts by actual class (rows) and predicted class.
         by_inference: what it does by inference; None where it does not infer.
         diagnostics: the numbers of each diagnostic that was asked for.
@@ -180,7 +187,7 @@ class Evaluation:
             ("data set", f"{self.data_set}, {self.test_examples} test images"),
         ]
         spreads = self.spreads()
-        for metric in TEST_METRICS:
+        for metric in (metric for metric in _FEEDFORWARD if metric.name in spreads):
             rows += self._metric_rows(metric.name, spreads[metric.name])
             if metric.name == "test_accuracy":
                 rows += [
@@ -233,6 +240,8 @@ class Evaluation:
 
 def describe_test(test: NetworkTest, seed: int, class_names: Sequence[str]) -> SeedResult:
     """Measure one seed's test."""
+    if test.predicted is None:
+        return SeedResult(seed, dict(measure_test(test)), {}, [])
     confusion = confusion_matrix(test.predicted, test.labels, len(class_names))
     accuracies = per_class_accuracy(confusion)
     return SeedResult(

@@ -25,6 +25,7 @@ def check_combinations(config: TrainConfig) -> None:
         raise UserError("data.channels must be 1 (grey) or 3 (colour), not 2")
     _check_layer_weights(config)
     _check_algorithm(config)
+    _check_mode(config)
     _check_labels(config)
 
 
@@ -124,6 +125,47 @@ def _check_algorithm(config: TrainConfig) -> None:
     if len(zero) == 1:
         raise UserError(f"{zero[0]} is 0: {name} would learn nothing")
     raise UserError(f"{' and '.join(zero)} are both 0: nothing would be learnt")
+
+
+def _check_mode(config: TrainConfig) -> None:
+    mode, n_latent, name = config.mode, config.model.latent, config.algorithm.name
+    if mode == "supervised":
+        if n_latent:
+            raise UserError(
+                f"model.latent={n_latent}: in mode=supervised the label is all of the top layer; "
+                "choose mode=hybrid or mode=unsupervised"
+            )
+        if config.inference.latent_precision:
+            raise UserError(
+                "inference.latent_precision is the prior of latent units: choose model.latent, and "
+                "mode=hybrid or mode=unsupervised"
+            )
+        return
+    if n_latent == 0:
+        raise UserError(f"mode={mode} has latent units: say how many, as by model.latent=32")
+    algorithm = ALGORITHMS[name]
+    if algorithm.by_backpropagation:
+        raise UserError(
+            f"mode={mode}: algorithm={name} infers nothing, so it has no latent units; choose "
+            "another, or mode=supervised"
+        )
+    if mode == "hybrid":
+        return
+    if not algorithm.generator_infers:
+        raise UserError(
+            f"mode=unsupervised: without a label the amortiser's own activities leave {name} no "
+            "error, and it would learn nothing"
+        )
+    if config.data.label_fraction < 1:
+        raise UserError(
+            "mode=unsupervised has no label at all: leave data.label_fraction at 1, or choose "
+            "mode=hybrid"
+        )
+    if config.model.label_loss != "squared":
+        raise UserError(
+            "model.label_loss is the loss at the label, and mode=unsupervised has none: leave it "
+            "at squared"
+        )
 
 
 def _check_labels(config: TrainConfig) -> None:

@@ -22,6 +22,12 @@ class ModelConfig:
         at_least=1,
         at_most=1000,
     )
+    latent: int = option(
+        "free units of the top layer, beside the label or without one: see mode",
+        "units",
+        at_least=0,
+        before=0,
+    )
     channels: list[int] = option(
         "cnn: channels of each hidden state, image side first",
         "channels",
@@ -147,6 +153,11 @@ class InferenceConfig:
         at_least=0,
         before=0.0,
         was="inference.label_decay",
+    )
+    latent_precision: float = option(
+        "prior precision of latent units: the weight of ½ ‖latent‖²",
+        at_least=0,
+        before=0.0,
     )
 
 

@@ -18,6 +18,7 @@ UPSAMPLINGS = ("transpose", "resize")
 OUTPUTS = {"identity": "identity", "tanh": "tanh", "sigmoid": "sigmoid"}
 PARAMETERISATIONS = ("standard", "mupc")
 LABEL_LOSSES = ("squared", "cross_entropy")
+MODES = ("supervised", "hybrid", "unsupervised")
 INITS = ("amortised", "generative", "zeros", "noise")
 REDUCTIONS = ("mean", "sum")
 MATMUL_PRECISIONS = ("bfloat16", "tensorfloat32", "float32", "highest")

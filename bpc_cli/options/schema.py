@@ -106,6 +106,14 @@ class TrainConfig:
         may_change=True,
         before="warn",
     )
+    mode: str = option(
+        "what of the top layer is clamped in training; supervised: the label, which is all of it; "
+        "hybrid: the label, beside model.latent free units; unsupervised: nothing, and there is no "
+        "label",
+        section="algorithm",
+        choices=names.MODES,
+        before="supervised",
+    )
     forward_energy_weight: float = option(
         "α_f, weight of the generator's prediction errors",
         section="algorithm",

@@ -1,4 +1,4 @@
-"""Grids of generated images: by Pillow as pixels, by Matplotlib as vectors."""
+"""Grids of a model's images: by Pillow as pixels, by Matplotlib as vectors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,29 +22,29 @@ _MOST_COLUMNS = 10  # classes of a sample grid
 
 def save_sample_grid(
     path: Path,
-    generated: Sequence[tuple[str, Float[np.ndarray, "classes image"]]],
-    means: Float[np.ndarray, "classes image"],
+    made: Sequence[tuple[str, Float[np.ndarray, "classes image"]]],
+    compared: tuple[str, Float[np.ndarray, "classes image"]],
     image_shape: tuple[int, int, int],
     class_names: Sequence[str],
     title: str,
     formats: Sequence[str] = (),
 ) -> None:
-    """Save a grid with a column per class: rows of generated images above the test set's means.
+    """Save a grid with a column per class: rows of made images above those to compare them with.
 
     More than ten classes take several blocks of ten columns, one below the other.
 
     Args:
         path: where to; a PNG.
-        generated: a heading and the images of every class for each row, in [0, 1] pixels; what
-            lies outside is clipped, and what is not a number is black.
-        means: the test set's mean image of each class, on the same scale.
+        made: a heading and the images of every class for each row, in [0, 1] pixels; what lies
+            outside is clipped, and what is not a number is black.
+        compared: a heading and images for the last row, such as the test set's class means.
         image_shape: height, width and channels of an image.
         class_names: a name for each column.
         title: what stands above the grid.
         formats: formats beside PNG, `svg` or `pdf`, whose text is no picture.
     """
     font = ImageFont.load_default(_TEXT)
-    rows = [*generated, ("test mean", means)]
+    rows = [*made, compared]
     left = int(max(font.getlength(heading) for heading, _ in rows)) + 2 * _GAP
     column = int(max(_CELL, *(font.getlength(name) for name in class_names))) + _GAP
     block = _TEXT + _GAP + len(rows) * (_CELL + _GAP) + _GAP

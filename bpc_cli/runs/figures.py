@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bpc_cli.evaluation.metrics import NetworkTest
+from bpc_cli.evaluation.metrics import NetworkTest, rows_of_tests
 from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.plots.curves import save_curves
 from bpc_cli.plots.sample_grids import save_sample_grid
@@ -34,14 +34,11 @@ class Figures:
         """
         earlier = list(self._run.samples.glob("iteration_*"))
         path = self._run.samples / f"iteration_{iteration:07d}.png"
-        headings, dataset = ["generated"], self._plan.dataset
-        if len(tests) > 1:
-            headings = [f"seed {seed}" for seed in self._plan.seeds]
+        dataset = self._plan.dataset
         self._draw(
             save_sample_grid,
             path,
-            [(heading, test.generated) for heading, test in zip(headings, tests, strict=True)],
-            tests[0].class_means,
+            *rows_of_tests(tests, self._plan.seeds),
             dataset.image_shape,
             dataset.class_names,
             f"{dataset.name}, iteration {iteration}",

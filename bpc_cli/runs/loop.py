@@ -20,7 +20,7 @@ from bpc_cli.data.datasets import Dataset
 from bpc_cli.data.examples import batch_indices
 from bpc_cli.errors import UserError
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
-from bpc_cli.evaluation.metrics import NetworkTest, class_means
+from bpc_cli.evaluation.metrics import NetworkTest, class_means, first_examples
 from bpc_cli.runs.endings import SweepEndedError
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.recorder import ChunkMetrics, Recorder
@@ -200,9 +200,10 @@ def make_tester(dataset: Dataset) -> Callable[[TrainState], list[NetworkTest]]:
     """Make the function that tests every seed of every run."""
     images, labels = jax.device_put(dataset.test_images), dataset.test_labels
     means = class_means(dataset.test_images, labels, dataset.n_classes)
+    examples = first_examples(dataset.test_images, labels, dataset.n_classes)
 
     def test_models(states: TrainState) -> list[NetworkTest]:
-        return evaluate_ensemble(states.model, images, labels, means)
+        return evaluate_ensemble(states.model, images, labels, means, examples)
 
     return test_models
 

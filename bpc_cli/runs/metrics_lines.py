@@ -67,7 +67,7 @@ def _is_line(line: object) -> bool:
         isinstance(line, dict)
         and is_count(line.get("iteration"), 1)
         and is_count(line.get("seed"))
-        and "test_accuracy" in line
+        and any(name in line for name in _NULL_WITHOUT_A_TEST)
         and all(value is None or _is_number(value) for value in line.values())
     )
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bpc_cli.data.datasets import Dataset
+from bpc_cli.evaluation.metrics import Metric
 from bpc_cli.files import JsonObject
 
 CHUNK_SECONDS = 5.0
@@ -70,6 +71,7 @@ class Plan:
         batch_size: images per training step.
         schedule: when it tests, logs and saves.
         dataset: the data set really used.
+        tested: the metrics of its tests; its best state is chosen by the first.
         label_loss: the amortiser's error at the label.
         title: what its curves are headed by, beside data set and seeds.
         save_samples: whether the sample grid of every test point is kept.
@@ -87,6 +89,7 @@ class Plan:
     batch_size: int
     schedule: Schedule
     dataset: Dataset
+    tested: Sequence[Metric]
     label_loss: str
     title: str
     save_samples: bool

@@ -13,7 +13,7 @@ from bpc_cli.core.ensembles import stack
 from bpc_cli.core.learning import StepMetrics, TrainState
 from bpc_cli.core.training import ChunkEnd
 from bpc_cli.errors import one_line
-from bpc_cli.evaluation.metrics import TEST_METRICS, NetworkTest, measure_test
+from bpc_cli.evaluation.metrics import NetworkTest, measure_test
 from bpc_cli.evaluation.statistics import MetricsLine, mean_line, whole
 from bpc_cli.files import JsonObject
 from bpc_cli.plots.saving import load_in_background
@@ -90,7 +90,7 @@ class Recorder:
         self._is_warned = False
         tested: dict[int, list[MetricsLine]] = {}  # by iteration, a line per seed
         for line in run.read_metrics():
-            if line["test_accuracy"] is not None:
+            if line.get(plan.tested[0].name) is not None:
                 tested.setdefault(whole(line, "iteration"), []).append(line)
         self._final = list(tested.values())[-1] if tested else None
         self._checkpoints = Checkpoints(run.checkpoints, plan.schedule, start)
@@ -166,15 +166,16 @@ class Recorder:
         lines = self._pending[-len(tests) :]
         for line, test in zip(lines, tests, strict=True):
             line |= measure_test(test)
-        broken = {m.name for m in TEST_METRICS for line in lines if not is_finite(line[m.name])}
+        measured = [metric.name for metric in self._plan.tested]
+        broken = {name for name in measured for line in lines if not is_finite(line[name])}
         if broken:
             raise self._diverged(iteration, broken, lines)
         self._final = lines
-        is_best = self._best is None or _mean_accuracy(lines) > _mean_accuracy(self._best)
+        is_best = self._best is None or self._quality(lines) > self._quality(self._best)
         if is_best:
             self._best = lines
         self._report(iteration, lines)
-        accuracies = [float(line["test_accuracy"] or 0.0) for line in lines]
+        accuracies = [float(line.get("test_accuracy") or 0.0) for line in lines]
         self._health.watch_test(iteration, accuracies, self._vitals)
         with self.clock.phase("write"):
             self._write_pending()
@@ -214,24 +215,31 @@ class Recorder:
                 "seed": seed,
                 "seconds": seconds,
                 **{name: float(row[number]) for name, row in values.items()},
-                **{metric.name: None for metric in TEST_METRICS},
+                **{metric.name: None for metric in self._plan.tested},
             }
             for number, seed in enumerate(self._plan.seeds)
         ]
 
     def _report(self, iteration: int, lines: Sequence[MetricsLine]) -> None:
-        mean = mean_line(lines)
+        mean, chosen_by = mean_line(lines), self._plan.tested[0]
+        title = "avg amort test accuracy" if chosen_by.name == "test_accuracy" else chosen_by.title
         self._run.report(
             f"Iter {iteration}, gen loss={mean['gen_loss']:.6f}, "
             f"amort loss={mean['amort_loss']:.6f}, "
-            f"avg amort test accuracy={mean['test_accuracy']:.2f}{of_seeds(lines)}"
+            f"{title}={mean[chosen_by.name]:.{chosen_by.decimals}f}{of_seeds(lines)}"
         )
+
+    def _quality(self, lines: Sequence[MetricsLine]) -> float:
+        """Average what the best state is chosen by over seeds; higher is better."""
+        chosen_by = self._plan.tested[0]
+        mean = fmean(float(line[chosen_by.name] or 0.0) for line in lines)
+        return mean if chosen_by.better == "higher" else -mean
 
     def _take_over_best(self, tested: Mapping[int, list[MetricsLine]]) -> list[MetricsLine] | None:
         """Take over earlier checkpoints; return the best test point that one is left of."""
-        accuracies = {iteration: _mean_accuracy(lines) for iteration, lines in tested.items()}
-        kept = self._checkpoints.take_over(self._start, accuracies)
-        best = max(accuracies, key=lambda iteration: accuracies[iteration], default=None)
+        qualities = {iteration: self._quality(lines) for iteration, lines in tested.items()}
+        kept = self._checkpoints.take_over(self._start, qualities)
+        best = max(qualities, key=lambda iteration: qualities[iteration], default=None)
         if kept != best:
             place = "the next test point takes" if kept is None else f"iteration {kept} has taken"
             self._run.warn(
@@ -306,7 +314,3 @@ class Recorder:
                 [] if self._plan.on_instability == "ignore" else self._health.findings,
             )
         )
-
-
-def _mean_accuracy(lines: Sequence[MetricsLine]) -> float:
-    return fmean(float(line["test_accuracy"] or 0.0) for line in lines)

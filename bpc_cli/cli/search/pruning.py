@@ -39,10 +39,14 @@ def _judge(directory: Path, number: int, options: SearchOptions, line: MetricsLi
     """Judge by a test point's metrics.
 
     Raises:
-        UserError: if the search's file cannot be read.
+        UserError: if the run does not measure what is searched for, or the search's file cannot be
+            read.
     """
-    value = line[options.metrics[0].name]
-    assert value is not None
+    value = line.get(options.metrics[0].name)
+    if value is None:
+        raise UserError(
+            f"hydra.sweeper.objective={options.objective} is not measured in this run's mode"
+        )
     try:
         return is_hopeless(directory, number, options, whole(line, "iteration"), value)
     except (HydraException, OSError, LookupError) as error:

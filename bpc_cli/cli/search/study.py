@@ -26,6 +26,7 @@ _NAME = "bpc"
 _OBJECTIVES = {
     "accuracy": ("test_accuracy",),
     "generation_error": ("generation_error",),
+    "reconstruction_error": ("reconstruction_error",),
     "both": ("test_accuracy", "generation_error"),
 }
 SAMPLERS = ("tpe", "random", "nsgaii")

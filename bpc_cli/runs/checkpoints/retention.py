@@ -56,7 +56,7 @@ class Checkpoints:
         self._keep(iteration)
         self.saved, self._saved_at = iteration, time.monotonic()
 
-    def take_over(self, start: Start, accuracies: Mapping[int, float]) -> int | None:
+    def take_over(self, start: Start, qualities: Mapping[int, float]) -> int | None:
         """Take over an earlier process's checkpoints, as if it had not ended.
 
         That may have been between any two renames, of a save or of another's taking over: `best` is
@@ -65,15 +65,15 @@ class Checkpoints:
 
         Args:
             start: what the run resumes.
-            accuracies: the test points so far, by iteration.
+            qualities: how good each test point so far was, by iteration; higher is better.
 
         Returns:
             The iteration of the best test point that a checkpoint is left of; None without any.
         """
         if start.checkpoint is None or start.metrics is None:
             return None
-        left = _checkpoints_of(accuracies, start.checkpoint, start.metrics.parent / "checkpoints")
-        best = max(sorted(left), key=lambda iteration: accuracies[iteration], default=None)
+        left = _checkpoints_of(qualities, start.checkpoint, start.metrics.parent / "checkpoints")
+        best = max(sorted(left), key=lambda iteration: qualities[iteration], default=None)
         if best is not None:
             copy_checkpoint(left[best], self._best)
         if start.checkpoint.path != self._last:
