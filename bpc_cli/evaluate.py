@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from bpc_cli import diagnostics
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.commands import Command
-from bpc_cli.cli.jobs import Job, one_by_one
-from bpc_cli.cli.sweeping import EVALUATION
+from bpc_cli.cli.jobs import Job, is_same_job, one_by_one, save_composed_config
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded, write_json
 from bpc_cli.options.check import check_saved_config
 from bpc_cli.options.evaluation_schema import EvalConfig
+from bpc_cli.reporting.finding import EVALUATIONS
+from bpc_cli.runs.directory import EVALUATION
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def main() -> None:
             examples=(
                 ("bpc-eval outputs/mine", "accuracy and generation error of a run's last state"),
                 ("bpc-eval outputs/mine which=best", "the same of its best checkpoint"),
+                ("bpc-eval outputs/sweep", "the same of every run of a sweep, for bpc-report"),
                 (
                     "bpc-eval outputs/mine diagnostics=[all]",
                     "what its inference does, with figures",
@@ -67,9 +69,14 @@ def evaluate(job: Job) -> None:
 
     config, directory = job.config, job.directory
     if (directory / EVALUATION).exists():
+        if directory.parent.name == EVALUATIONS and is_same_job(job):
+            print(f"evaluated already: {os.path.relpath(directory)}")
+            return
         raise UserError(f"{directory} already holds an evaluation: choose another hydra.run.dir")
     configure_jax(**dataclasses.asdict(config.compute))
     checkpoint, warning = open_checkpoint(expanded(config.checkpoint), config.which)
+    if directory.parent.name == EVALUATIONS:
+        reject_unfinished(expanded(config.checkpoint))
     trained = check_saved_config(checkpoint.header["config"], checkpoint.path)
     models = restore_models(checkpoint, trained)
     plan = plan_evaluation(trained, config)
@@ -85,8 +92,11 @@ def evaluate(job: Job) -> None:
             several = len(feedforward) > 1
             lines += [f"seed {result.seed}: {line}" if several else line for line in found]
         results.append(result)
+    directory.mkdir(parents=True, exist_ok=True)
+    save_composed_config(job)
     evaluation = Evaluation(
         checkpoint=str(checkpoint.path),
+        run=run_of(checkpoint.path, directory),
         iteration=checkpoint.header["iteration"],
         data_set=dataset.name,
         test_examples=len(dataset.test_images),
@@ -95,7 +105,8 @@ def evaluate(job: Job) -> None:
         seeds=results,
     )
     save_evaluation(directory, evaluation, feedforward, dataset, plan.figure_formats)
-    print("\n".join([evaluation.table(), *lines]))
+    in_sweep = directory.parent.name == EVALUATIONS
+    print("\n".join([evaluation.in_a_line() if in_sweep else evaluation.table(), *lines]))
     left = ["metrics.json", "confusion.png", "samples.png"]
     if feedforward[0].predicted is None:
         left.remove("confusion.png")
@@ -104,6 +115,25 @@ def evaluate(job: Job) -> None:
     for line in (warning, dataset.fallback):
         if line:
             print(f"WARNING: {line}")
+
+
+def reject_unfinished(run: Path) -> None:
+    """Reject a run that may still train, so that a sweep's evaluations are of trained networks.
+
+    Raises:
+        UserError: if it has not finished.
+    """
+    from bpc_cli.runs.directory import is_finished
+
+    if not is_finished(run):
+        raise UserError(f"{run} has not finished: resume it, and give the same command again")
+
+
+def run_of(checkpoint: Path, directory: Path) -> str | None:
+    """Say where the run of a checkpoint is, seen from a directory; None if it is in none."""
+    if checkpoint.parent.name != "checkpoints":
+        return None
+    return os.path.relpath(checkpoint.parent.parent, directory)
 
 
 def subjects_of(
@@ -213,7 +243,6 @@ def save_evaluation(
     from bpc_cli.plots.confusion import save_confusion_matrix
     from bpc_cli.plots.sample_grids import save_sample_grid
 
-    directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / EVALUATION, evaluation.to_json())
     title = f"{dataset.name}, iteration {evaluation.iteration}"
     seeds = [result.seed for result in evaluation.seeds]

@@ -52,6 +52,7 @@ def report(directories: Sequence[Path], output: Path, refresh: float | None = No
     """
     # Imported here, so that a wrong command line is rejected without waiting for Matplotlib.
     from bpc_cli.reporting.configurations import compare
+    from bpc_cli.reporting.evaluations import add_evaluations, find_evaluations
     from bpc_cli.reporting.figures.save import save_figures
     from bpc_cli.reporting.finding import find_runs
     from bpc_cli.reporting.page import make_page
@@ -64,6 +65,7 @@ def report(directories: Sequence[Path], output: Path, refresh: float | None = No
             raise UserError(f"there is no directory {directory}")
     folder = _real_folder(output, directories)
     runs = [read_run(path) for path in find_runs(directories)]
+    runs = add_evaluations(runs, find_evaluations(directories))
     if not runs and refresh is None:
         names = ", ".join(str(directory) for directory in directories)
         raise UserError(f"there are no runs in {names}: give run or sweep directories")

@@ -190,7 +190,7 @@ def test_a_space_that_cannot_be_searched_is_explained(word, message):
         (("forward_energy_weight=interval(-1,1)",), "forward_energy_weight"),
         (
             (ALPHA, "hydra.sweeper.objective=speed"),
-            "must be one of accuracy, generation_error, both",
+            "must be one of accuracy, generation_error, reconstruction_error, both",
         ),
         ((ALPHA, "hydra.sweeper.n_trials=0"), "must be a whole number from 1"),
         (

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bpc_cli.cli.commands import Command
 from bpc_cli.cli.completion import completions
+from bpc_cli.cli.evaluated_sweep import quoted, spread_over_runs
 from bpc_cli.cli.help import choices_of, explain
 from bpc_cli.cli.jobs import EndOfSweep, JobsFailed, Task, fail
 from bpc_cli.errors import UserError, one_line
@@ -59,6 +60,8 @@ def run_command(command: Command) -> None:
     _prepare_flags(command.name)
     _name_word(command.name, command.positional)
     _take_former_names(command.name, command.schema)
+    if command.positional == "checkpoint":
+        sys.argv[1:] = spread_over_runs(sys.argv[1:])
     debugging = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     register_schemas()
@@ -148,13 +151,7 @@ def _name_word(command: str, option: str | None) -> None:
         wanted = f"NAME=VALUE, or {option}=PATH just once" if option else "NAME=VALUE"
         fail(command, f"'{sys.argv[alone[-1]]}' is no option: write {wanted}")
         sys.exit(1)
-    sys.argv[alone[0]] = f"{option}={_quoted(sys.argv[alone[0]])}"
-
-
-def _quoted(value: str) -> str:
-    """Quote a value for Hydra, in whose quotes a backslash is itself, unless a quote follows."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), value)
-    return f"'{escaped}'"
+    sys.argv[alone[0]] = f"{option}={quoted(sys.argv[alone[0]])}"
 
 
 def _take_former_names(command: str, schema: type) -> None:

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from bpc_cli.cli.cluster.requests import Request, has_finished
 from bpc_cli.cli.sweeping import Sweep
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import write_json
@@ -252,6 +253,12 @@ def save_composed_config(job: Job) -> None:
     OmegaConf.save(config, folder / "config.yaml")
     OmegaConf.save(OmegaConf.create({"hydra": job.hydra}), folder / "hydra.yaml")
     OmegaConf.save(job.hydra.overrides.task, folder / "overrides.yaml")
+
+
+def is_same_job(job: Job) -> bool:
+    """Tell whether a job's directory is of a job with the same options, which has finished."""
+    overrides = tuple(sorted(job.hydra.overrides.task))
+    return has_finished(Request(list(overrides), overrides, job.directory))
 
 
 def _groups_of(jobs: Mapping[int, Job], size: int) -> Iterator[list[int]]:

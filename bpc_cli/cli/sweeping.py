@@ -15,9 +15,8 @@ from bpc_cli.cli.cluster.requests import Request, has_finished
 from bpc_cli.errors import cut_off
 from bpc_cli.files import parse_json, read_inside
 from bpc_cli.options.declare import option_fields
-from bpc_cli.runs.directory import SUMMARY, read_summary
+from bpc_cli.runs.directory import EVALUATION, SUMMARY, read_summary
 
-EVALUATION = "metrics.json"  # what `bpc-eval` leaves in place of a summary
 _MOST_BYTES = 2**26
 _LONGEST_LABEL = 60
 _LONGEST_NUMBER = 6  # that is not rounded
@@ -121,10 +120,8 @@ class Sweep:
 
         It is as wide as the terminal, or 80 where there is none; swept values are cut off to fit.
         """
-        from bpc_cli.evaluation.metrics import TEST_METRICS
-
         results = list(zip(*(_result_in(job.directory) for job in self._jobs), strict=True))
-        headings = [_heading(metric) for metric in TEST_METRICS]
+        headings = [_heading(metric) for metric in _tabled()]
         swept = [["", name, *values] for name, values in self._swept.items()]
         numbers = [
             [*head, *cells]
@@ -200,9 +197,7 @@ def _short_name(option: str, fields: dict[str, Any]) -> str:
 
 def _result_in(directory: Path) -> list[str]:
     """Read what a job has reached: its metrics, seconds and status, each as a cell of a table."""
-    from bpc_cli.evaluation.metrics import TEST_METRICS
-
-    nothing = ["–"] * (len(TEST_METRICS) + 1)
+    nothing = ["–"] * (len(_tabled()) + 1)
     try:
         if not (directory / SUMMARY).exists() and (directory / EVALUATION).exists():
             read = read_inside(directory, directory / EVALUATION, _MOST_BYTES)
@@ -211,10 +206,17 @@ def _result_in(directory: Path) -> list[str]:
             summary = read_summary(directory)
             final, status = summary.get("final") or {}, str(summary["status"])
             seconds = (summary.get("seconds") or {}).get("total")
-        metrics = [_number(final.get(metric.name), metric.decimals) for metric in TEST_METRICS]
+        metrics = [_number(final.get(metric.name), metric.decimals) for metric in _tabled()]
         return [*metrics, _number(seconds, 1), printable(cut_off(status, 12))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [*nothing, "not finished" if directory.exists() else "not run"]
+
+
+def _tabled() -> list[Any]:
+    """List the metrics that a table of jobs may have: a test's, and an evaluation's."""
+    from bpc_cli.evaluation.metrics import METRICS
+
+    return [metric for metric in METRICS.values() if metric.compared and metric.better]
 
 
 def _heading(metric: Any) -> tuple[str, str]:

@@ -271,23 +271,33 @@ METRICS: dict[str, Metric] = {
             compared=True,
             measure=lambda test: test.reconstruction and test.reconstruction.error,
         ),
-        Metric("relaxed_accuracy", "accuracy by inference", "%", 2, "higher"),
+        Metric("relaxed_accuracy", "accuracy by inference", "%", 2, "higher", compared=True),
         Metric(
-            "lowest_energy_accuracy", "accuracy of energy-based classification", "%", 2, "higher"
+            "lowest_energy_accuracy",
+            "accuracy of energy-based classification",
+            *("%", 2, "higher"),
+            compared=True,
         ),
         Metric(
-            "relaxed_generation_error", "generation error by inference", UNIT_PIXELS, 4, "lower"
+            "relaxed_generation_error",
+            "generation error by inference",
+            *(UNIT_PIXELS, 4, "lower"),
+            compared=True,
         ),
         Metric(
             "relaxed_reconstruction_error",
             "reconstruction error by inference",
             *(UNIT_PIXELS, 4, "lower"),
+            compared=True,
         ),
-        Metric("linear_decoding", "linear decoding of the top state", "%", 2, "higher"),
+        Metric(
+            "linear_decoding", "linear decoding of the top state", "%", 2, "higher", compared=True
+        ),
         Metric(
             "relaxed_linear_decoding",
             "linear decoding of the top state by inference",
             *("%", 2, "higher"),
+            compared=True,
         ),
         Metric("activity_change", "change of activities by inference", "fraction", 4),
         Metric(

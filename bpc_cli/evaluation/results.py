@@ -116,6 +116,7 @@ class Evaluation:
 
     Attributes:
         checkpoint: the checkpoint's path.
+        run: its run's directory, seen from the evaluation's; None if it is in none.
         iteration: the training iteration that it is of.
         data_set: what was tested on.
         test_examples: how many images.
@@ -125,6 +126,7 @@ class Evaluation:
     """
 
     checkpoint: str
+    run: str | None
     iteration: int
     data_set: str
     test_examples: int
@@ -179,6 +181,12 @@ class Evaluation:
             "spread": {name: each._asdict() for name, each in spreads.items()},
             "seeds": [seed.to_json() for seed in self.seeds],
         }
+
+    def in_a_line(self) -> str:
+        """Write the metrics by which runs are compared, as a line of a sweep."""
+        spreads = self.spreads()
+        compared = [m for m in METRICS.values() if m.compared and m.name in spreads]
+        return ", ".join(f"{m.title} {m.in_words(spreads[m.name].mean)}" for m in compared)
 
     def table(self) -> str:
         """Write it as a table."""

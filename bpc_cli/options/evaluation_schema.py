@@ -65,7 +65,10 @@ class DiagnosisConfig:
 
 @dataclasses.dataclass
 class EvalConfig:
-    checkpoint: str = option("run directory or checkpoint file", section="evaluation")
+    checkpoint: str = option(
+        "run directory, checkpoint file, or a sweep's directory for all of its runs",
+        section="evaluation",
+    )
     which: str = option(
         "which checkpoint of a run directory", section="evaluation", choices=names.CHECKPOINTS
     )

@@ -9,7 +9,7 @@ from bpc_cli.evaluation.statistics import Spread, whole
 from bpc_cli.options.declare import option_fields
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.reporting.configurations import Comparison, Configuration, in_words
-from bpc_cli.reporting.figures.learning_curves import curve_of
+from bpc_cli.reporting.figures.learning_curves import curve_of, names_in
 from bpc_cli.reporting.figures.swept import SweptAxis, swept_axes
 from bpc_cli.reporting.metrics_lines import is_number
 from bpc_cli.reporting.text import shortened
@@ -60,14 +60,10 @@ def _metrics_of(comparison: Comparison) -> list[Metric]:
     """List the metrics by which runs are compared, and then the others that runs have recorded."""
     compared = comparison.metrics
     recorded = {
-        name for each in comparison.configurations for run in each.runs for name in _names_in(run)
+        name for each in comparison.configurations for run in each.runs for name in names_in(run)
     }
     others = [m for m in METRICS.values() if m not in compared and m.name in recorded]
     return [*compared, *others]
-
-
-def _names_in(run: Any) -> set[str]:
-    return {name for line in run.lines[:1] + run.lines[-1:] for name in line}
 
 
 def _option(axis: SweptAxis) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from bpc_cli.runs.directory import CONFIG, METRICS, SUMMARY
 
+EVALUATIONS = "evaluations"  # the folder of a sweep that holds its runs' evaluations, and no run
+
 
 def find_runs(directories: Iterable[Path]) -> list[Path]:
     """List the run directories at or below directories, each once, in a natural order."""
@@ -29,7 +31,8 @@ def _runs_below(directory: Path) -> Iterator[Path]:
         if CONFIG.parts[0] in kinds and (METRICS in kinds or SUMMARY in kinds):
             yield Path(folder)
         else:
-            below = sorted((name for name in kinds if kinds[name]), key=_natural, reverse=True)
+            below = [name for name in kinds if kinds[name] and name != EVALUATIONS]
+            below.sort(key=_natural, reverse=True)
             waiting += [os.path.join(folder, name) for name in below]
 
 

@@ -19,7 +19,7 @@ from bpc_cli.reporting.configurations import Comparison, Configuration, describe
 from bpc_cli.reporting.figures.save import ReportFigures
 from bpc_cli.reporting.reader import RunRecord
 from bpc_cli.reporting.settings import key_versions, shared_settings
-from bpc_cli.reporting.tables import metrics_table
+from bpc_cli.reporting.tables import differences, metrics_table
 from bpc_cli.reporting.text import path_in_words, shortened
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png", ".gif": "image/gif"}
@@ -100,6 +100,7 @@ def make_page(
         notes=[*_notes(comparison), *figures.problems],
         settings=shared_settings(comparison),
         table=metrics_table(comparison),
+        differences=differences(comparison),
         alt=_alt_texts(comparison, figures),
         seeds_in_words=_seeds_in_words(comparison.configurations),
         samples=_samples(comparison.configurations, figures.samples),

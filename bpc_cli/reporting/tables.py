@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bpc_cli.evaluation.metrics import Metric
-from bpc_cli.evaluation.statistics import Spread
+from bpc_cli.evaluation.statistics import MetricsLine, Spread, spread, whole
 from bpc_cli.reporting.configurations import Comparison, Configuration, in_words
 from bpc_cli.reporting.metrics_lines import is_number
 from bpc_cli.reporting.reader import OptionValue, RunRecord
@@ -14,6 +14,8 @@ from bpc_cli.reporting.text import shortened
 
 _MOST_OPTIONS = 30
 _MOST_RUNS = 20  # linked to in a row
+_MOST_DIFFERENCES = 200  # rows
+_LONGEST_LABEL = 160
 _LONGEST_CELL = 10_000  # readers of CSV have limits of their own
 
 
@@ -89,6 +91,63 @@ def metrics_table(comparison: Comparison) -> Table | None:
         rows=[_row(each, comparison, options) for each in comparison.configurations],
         n_left_out=len(comparison.configurations[0].options) - len(options),
     )
+
+
+class Differences(NamedTuple):
+    """How far configurations of a data set are from its first, seed by seed.
+
+    Attributes:
+        reference: the first, in words.
+        headings: the columns'.
+        rows: the cells of a row for each other configuration.
+    """
+
+    reference: str
+    headings: list[str]
+    rows: list[list[Cell]]
+
+
+def differences(comparison: Comparison) -> list[Differences]:
+    """Subtract each data set's first configuration from its others, paired by seed.
+
+    The interval is the bootstrap's, of the mean over seeds that both have; at least two.
+    """
+    found = []
+    titles = [metric.axis_label(comparison.label_loss) for metric in comparison.metrics]
+    for data_set in comparison.data_sets:
+        first, *others = [c for c in comparison.configurations if c.data_set == data_set]
+        rows = []
+        for each in others[:_MOST_DIFFERENCES]:
+            shared = sorted(_by_seed(first).keys() & _by_seed(each).keys())
+            if len(shared) > 1:
+                cells = _difference_cells(first, each, shared, comparison.metrics)
+                label = _cell(shortened(each.label, _LONGEST_LABEL))
+                rows.append([label, _cell(len(shared)), *cells])
+        if rows:
+            headings = ["configuration", "seeds", *titles]
+            found.append(Differences(shortened(first.caption, _LONGEST_LABEL), headings, rows))
+    return found
+
+
+def _difference_cells(
+    first: Configuration, other: Configuration, seeds: Sequence[int], metrics: Sequence[Metric]
+) -> list[Cell]:
+    firsts, others = _by_seed(first), _by_seed(other)
+    cells = []
+    for metric in metrics:
+        pairs = [(others[seed].get(metric.name), firsts[seed].get(metric.name)) for seed in seeds]
+        numbers = [a - b for a, b in pairs if a is not None and b is not None]
+        if len(numbers) < len(seeds):
+            cells.append(Cell("–", "number", ""))
+            continue
+        apart, digits = spread(numbers), metric.decimals
+        interval = f"[{apart.low:+.{digits}f}, {apart.high:+.{digits}f}]"
+        cells.append(Cell(f"{apart.mean:+.{digits}f}", "number", repr(apart.mean), interval))
+    return cells
+
+
+def _by_seed(configuration: Configuration) -> dict[int, MetricsLine]:
+    return {whole(line, "seed"): line for line in configuration.lines}
 
 
 def _row(configuration: Configuration, comparison: Comparison, options: Sequence[str]) -> Row:

@@ -30,6 +30,7 @@ from bpc_cli.files import (
 from bpc_cli.runs.metrics_lines import read_lines
 
 METRICS = "metrics.jsonl"
+EVALUATION = "metrics.json"  # what `bpc-eval` leaves in place of a summary
 SUMMARY = "summary.json"
 LOCK = ".lock"
 CONFIG = Path(".hydra") / "config.yaml"

@@ -13,7 +13,7 @@ from bpc_cli.cli.cluster.queues import FOLDER, Queue, SubmittedJob, is_alive, pr
 from bpc_cli.errors import UserError, cut_off, one_line
 from bpc_cli.files import check_inside, read_inside
 from bpc_cli.reporting.plain_yaml import read_plain_yaml
-from bpc_cli.runs.directory import is_finished
+from bpc_cli.runs.directory import EVALUATION, is_finished
 
 
 class Request(NamedTuple):
@@ -90,7 +90,8 @@ def has_finished(request: Request) -> bool:
         same = tuple(sorted(overrides)) == request.overrides
     except (OSError, ValueError, TypeError):
         return False
-    return same and is_finished(request.directory)
+    evaluated = (request.directory / EVALUATION).is_file()
+    return same and (evaluated or is_finished(request.directory))
 
 
 def remove_unused(sweep: Path) -> None:

@@ -18,6 +18,7 @@ from bpc_cli.reporting.figures.panels import (
     label_values,
     look_of,
 )
+from bpc_cli.reporting.reader import RunRecord
 
 _MOST_CURVES = 24  # more would hide each other
 _MOST_POINTS = 60
@@ -45,7 +46,8 @@ def draw_learning_curves(
     Returns:
         None where there is nothing to draw.
     """
-    metrics = comparison.metrics
+    recorded = {name for each in configurations for run in each.runs for name in names_in(run)}
+    metrics = [metric for metric in comparison.metrics if metric.name in recorded]
     if not metrics or not configurations:
         return None
     figure, panels = figure_with_panels(len(metrics), 0.18 * len(configurations))
@@ -59,6 +61,11 @@ def draw_learning_curves(
         label_values(axes, metric, comparison.label_loss)
     add_legend(figure, panels, n_columns=2 if max(map(len, labels)) < 50 else 1)
     return figure
+
+
+def names_in(run: RunRecord) -> set[str]:
+    """List the metrics that a run recorded as it trained."""
+    return {name for line in run.lines[:1] + run.lines[-1:] for name in line}
 
 
 def curve_of(

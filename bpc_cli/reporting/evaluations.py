@@ -1,0 +1,110 @@
+"""Evaluations read back and put beside the final metrics of the runs that they are of."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bpc_cli.evaluation.metrics import METRICS
+from bpc_cli.evaluation.statistics import MetricsLine
+from bpc_cli.files import parse_json, read_inside
+from bpc_cli.reporting.metrics_lines import is_number
+from bpc_cli.reporting.reader import RunRecord
+from bpc_cli.runs.directory import EVALUATION
+
+_MOST_BYTES = 2**26
+_MOST_SEEDS = 10_000
+_LARGEST = 1e300  # means of several numbers stay finite
+
+
+class FoundEvaluation(NamedTuple):
+    """What an evaluation measured of a run.
+
+    Attributes:
+        run: the run's directory, without links.
+        iteration: the training iteration that was evaluated.
+        by_seed: every seed's metrics by name.
+    """
+
+    run: str
+    iteration: int
+    by_seed: dict[int, dict[str, int | float]]
+
+
+def find_evaluations(directories: Iterable[Path]) -> list[FoundEvaluation]:
+    """Read the evaluations at or below directories, the oldest first; what is none is left out.
+
+    They may come from a stranger, as runs may: nothing in them is believed or executed.
+    """
+    found = {}
+    for directory in directories:
+        for folder, below, files in os.walk(directory):
+            below.sort()
+            if EVALUATION in files:
+                path = Path(folder)
+                found[os.path.realpath(path)] = path
+    evaluations = []
+    for path in found.values():
+        try:
+            written = (path / EVALUATION).stat(follow_symlinks=False).st_mtime_ns
+            read = parse_json(read_inside(path, path / EVALUATION, _MOST_BYTES))
+            evaluations.append((written, _read(read, path)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            continue
+    return [each for _, each in sorted(evaluations, key=lambda pair: pair[0])]
+
+
+def add_evaluations(
+    runs: Sequence[RunRecord], evaluations: Sequence[FoundEvaluation]
+) -> list[RunRecord]:
+    """Put what evaluations measured beside the last test point's metrics of the runs they are of.
+
+    An evaluation of another iteration than the last is left out; of several that measured the same,
+    the last one counts.
+    """
+    by_run: dict[str, list[FoundEvaluation]] = {}
+    for each in evaluations:
+        by_run.setdefault(each.run, []).append(each)
+    return [
+        dataclasses.replace(
+            run,
+            final=[_with(line, by_run.get(os.path.realpath(run.path), [])) for line in run.final],
+        )
+        for run in runs
+    ]
+
+
+def _with(line: MetricsLine, evaluations: Sequence[FoundEvaluation]) -> MetricsLine:
+    measured: MetricsLine = {}
+    for each in evaluations:
+        if each.iteration == line["iteration"]:
+            measured |= each.by_seed.get(int(line["seed"] or 0), {})
+    return line | {name: value for name, value in measured.items() if name not in line}
+
+
+def _read(evaluation: Any, path: Path) -> FoundEvaluation:
+    """Check what an evaluation's file holds.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: if it is not as evaluations
+            are written.
+    """
+    seeds = evaluation.get("seeds", [evaluation])
+    if len(seeds) > _MOST_SEEDS:
+        raise ValueError("too many seeds")
+    by_seed = {
+        int(each["seed"]): {
+            name: each[name]
+            for name in METRICS
+            if is_number(each.get(name)) and _is_small(each[name])
+        }
+        for each in seeds
+    }
+    run = os.path.realpath(os.path.join(path, str(evaluation["run"])))
+    return FoundEvaluation(run, int(evaluation["iteration"]), by_seed)
+
+
+def _is_small(number: float) -> bool:
+    return math.isfinite(number) and abs(number) < _LARGEST
