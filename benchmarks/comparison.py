@@ -22,13 +22,14 @@ from bpc_cli.core.ensembles import stack, take
 from bpc_cli.core.inference import Inference
 from bpc_cli.core.models import Model
 from bpc_cli.data.datasets import Dataset, load_dataset
-from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
+from bpc_cli.diagnostics.completion import complete, hidden_pixels
 from bpc_cli.evaluation.classification import classify_by_energy, classify_by_inference
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
 from bpc_cli.evaluation.metrics import accuracy, class_means, measure_test
 from bpc_cli.evaluation.statistics import Spread, spread
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import check_saved_config
+from bpc_cli.options.names import HIDDEN_PARTS
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.checkpoints.checkpoint import open_checkpoint
 

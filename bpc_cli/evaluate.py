@@ -214,7 +214,9 @@ def diagnose_seed(
     numbers, lines = diagnostics.diagnose(
         subject, plan.diagnostics, directory, steps, plan.figure_formats
     )
-    return dataclasses.replace(result, diagnostics=numbers, diagnosis_steps=steps), about + lines
+    values = result.values | diagnostics.metrics_of(numbers)
+    result = dataclasses.replace(result, values=values, diagnostics=numbers, diagnosis_steps=steps)
+    return result, about + lines
 
 
 def describe_steps(found: "Mapping[str, Convergence]") -> list[str]:

@@ -165,7 +165,8 @@ def right_lines(draw):
     groups = draw(st.lists(st.sampled_from(sorted(GROUPS)), max_size=3, unique=True))
     chosen = [f"{group}={draw(st.sampled_from(GROUPS[group]))}" for group in groups]
     line = chosen + [f"{path}={draw(right_values(path))}" for path in paths]
-    labels = dict.fromkeys(("data.label_fraction", "inference.label_precision"))
+    labels = {"data.label_fraction", "inference.label_precision"}
+    labels |= {"mode", "model.latent", "inference.latent_precision"}
     assume(not any(word.partition("=")[0] in labels for word in line))  # they combine with little
     infers = any(word.startswith(("inference", "experiment")) for word in line)
     assume(not (infers and any(word.endswith(("=bp", "_bp")) for word in line)))

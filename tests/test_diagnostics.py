@@ -1,6 +1,7 @@
 """Diagnostics, against NumPy written from the equations, and the command that makes them."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from small_models import inference_of, sgd, small_model
 
 from bpc_cli.data.pixels import PixelScale, denormalise
 from bpc_cli.diagnostics import landscape as landscape_diagnostic
-from bpc_cli.diagnostics.completion import HIDDEN_PARTS, complete, hidden_pixels
+from bpc_cli.diagnostics.completion import complete, hidden_pixels
 from bpc_cli.diagnostics.hessian import MOST_UNITS, curvature
 from bpc_cli.diagnostics.inference import follow_inference
 from bpc_cli.diagnostics.landscape import xor_landscapes
@@ -26,6 +27,7 @@ from bpc_cli.evaluation.convergence import (
     find_convergence,
     follow_energies,
 )
+from bpc_cli.options.names import HIDDEN_PARTS
 
 ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 5, 4
 SCALE = PixelScale(0.2, 0.5)
@@ -65,19 +67,25 @@ def test_the_share_of_pixels_is_hidden(part, share, height, width):
         "top": round(share * height) * width,
         "left": round(share * width) * height,
         "random": round(share * height * width),
+        "square": round(math.sqrt(share) * height) * round(math.sqrt(share) * width),
     }
     assert (each == whole[part]).all()
     if part == "top":
         assert hidden[:, : round(share * height)].all()
     if part == "left":
         assert hidden[:, :, : round(share * width)].all()
+    if part == "square":  # in the middle, but for what does not divide by two
+        for axis in (1, 2):
+            seen = np.flatnonzero(hidden[0, ..., 0].any(axis=2 - axis))
+            left, right = seen[:1], hidden.shape[axis] - 1 - seen[-1:]
+            assert (np.abs(left - right) <= 1).all()
 
 
 def test_random_pixels_are_others_in_each_image_and_the_same_again():
     hidden = hidden_pixels("random", 0.5, (8, 8, 1), 2)
     assert (hidden[0] != hidden[1]).any()
     np.testing.assert_array_equal(hidden, hidden_pixels("random", 0.5, (8, 8, 1), 2))
-    with pytest.raises(ValueError, match="unknown part 'bottom'; known: top, left, random"):
+    with pytest.raises(ValueError, match="unknown part 'bottom'; known: top, left, random, square"):
         hidden_pixels("bottom", 0.5, (8, 8, 1), 2)
 
 

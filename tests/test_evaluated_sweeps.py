@@ -11,9 +11,11 @@ import pytest
 from run_files import summary_of
 
 from bpc_cli.cli.evaluated_sweep import spread_over_runs
+from bpc_cli.options.names import HIDDEN_PARTS
 from bpc_cli.reporting.configurations import compare
-from bpc_cli.reporting.evaluations import find_evaluations
-from bpc_cli.reporting.reader import RunRecord
+from bpc_cli.reporting.evaluations import add_evaluations, find_evaluations
+from bpc_cli.reporting.figures.completion import draw_completion
+from bpc_cli.reporting.reader import RunRecord, read_run
 from bpc_cli.reporting.tables import differences
 
 SMALL = ("data=digits", "data.n_train=64", "batch_size=16", "model.width=8", "n_train_iters=2")
@@ -62,6 +64,27 @@ def test_every_run_is_evaluated_once_and_reported_beside_what_it_trained_to(swee
     page = (sweep / "report" / "index.html").read_text()
     assert "accuracy by inference" in page
     assert "Differences from" in page
+
+
+def test_completion_stands_in_the_table_and_has_a_figure(sweep, command):
+    words = ("diagnostics=[completion]", "diagnosis.hidden=[0.2,0.5]", "diagnosis.n_images=20")
+    assert command("bpc-eval", "sweep", "inference.n_steps=2", *words).returncode == 0
+    assert command("bpc-report", "sweep").returncode == 0
+    measured = metrics_of(sweep / "evaluations" / "0")
+    with (sweep / "report" / "results.csv").open() as file:
+        row = next(csv.DictReader(file))
+    for part in HIDDEN_PARTS:
+        rows = measured["diagnostics"]["completion"][part]
+        for name, key in (("accuracy", "accuracy_by_pass"), ("rmse", "rmse")):
+            assert float(row[f"{part}_half_{name}"]) == pytest.approx(rows[1][key])
+    runs = add_evaluations([read_run(sweep / "0")], find_evaluations([sweep]))
+    (by_part,) = runs[0].completion.values()
+    assert [each["hidden"] for each in by_part["square"]] == [0.2, 0.5]
+    figure = draw_completion(comparison := compare(runs), comparison.configurations)
+    drawn = figure.axes[HIDDEN_PARTS.index("square")].get_lines()[0].get_ydata()
+    wanted = [each["accuracy_by_relaxation"] for each in by_part["square"]]
+    np.testing.assert_allclose(drawn, wanted)
+    assert (sweep / "report" / "completion.png").exists()
 
 
 def test_other_options_need_another_place(sweep, command, tmp_path):
@@ -136,6 +159,10 @@ def test_a_sweep_with_odd_letters_in_its_name_is_evaluated(sweep, command, tmp_p
         '{"run": 7, "iteration": 1, "seeds": 3}',
         '{"run": "../0", "iteration": 2, "seeds": [3]}',
         '{"run": "\\u0000", "iteration": 2, "seed": 0, "relaxed_accuracy": 1}',
+        '{"run": ".", "iteration": 2, "seed": 0, "diagnostics": 3}',
+        '{"run": ".", "iteration": 2, "seed": 0, "diagnostics": {"completion": {"hidden": [2]}}}',
+        '{"run": ".", "iteration": 2, "seed": 0, "diagnostics": '
+        '{"completion": {"hidden": [0.5], "top": [[]]}}}',
     ],
 )
 def test_what_is_no_evaluation_is_left_out(tmp_path, content):

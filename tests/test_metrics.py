@@ -11,6 +11,7 @@ from bpc_cli.data.pixels import PixelScale
 from bpc_cli.evaluation.metrics import (
     METRICS,
     NetworkTest,
+    Reconstruction,
     accuracy,
     class_means,
     confusion_matrix,
@@ -67,4 +68,8 @@ def test_a_tests_metrics_are_those_of_the_table():
     measured = measure_test(test)
     assert measured["test_accuracy"] == pytest.approx(200 / 3)
     assert measured["generation_error"] == pytest.approx(0.1)
+    reconstruction = Reconstruction(np.array([0.01, 0.03]), means, means)
+    measured = measure_test(test._replace(reconstruction=reconstruction))
+    assert measured["reconstruction_error"] == pytest.approx(np.sqrt(0.02))
     assert set(measured) == {name for name, metric in METRICS.items() if metric.measure}
+    assert set(measure_test(test)) == set(measured) - {"reconstruction_error"}

@@ -214,9 +214,12 @@ def _result_in(directory: Path) -> list[str]:
 
 def _tabled() -> list[Any]:
     """List the metrics that a table of jobs may have: a test's, and an evaluation's."""
-    from bpc_cli.evaluation.metrics import METRICS
+    from bpc_cli.evaluation.metrics import METRICS, OF_HALF_HIDDEN
 
-    return [metric for metric in METRICS.values() if metric.compared and metric.better]
+    compared = [metric for metric in METRICS.values() if metric.compared and metric.better]
+    return [
+        metric for metric in compared if metric not in OF_HALF_HIDDEN
+    ]  # too many for a terminal
 
 
 def _heading(metric: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ A diagnostic is a module here that offers
 - `NEEDS`: what a model must have for there to be anything to measure, some of "inference", "a
   label" and "latent units",
 - `RELAXES`: which of the relaxations in `convergence.follow_energies` its steps are of,
+- `metrics_of(numbers)`, if any of its numbers are metrics by which runs are compared,
 - `diagnose(subject)`: its `Diagnosis`, which is numbers, lines of text and figures by file name.
 
 It is found by its file's name: adding one is adding a file.
@@ -84,6 +85,16 @@ def names() -> list[str]:
 def needs(name: str) -> tuple[str, ...]:
     """List what a model must have for a diagnostic of it."""
     return importlib.import_module(f"{__name__}.{name}").NEEDS
+
+
+def metrics_of(numbers: JsonObject) -> dict[str, float]:
+    """Take the metrics by which runs are compared from the numbers of diagnostics, by name."""
+    metrics = {}
+    for name, own in numbers.items():
+        module = importlib.import_module(f"{__name__}.{name}")
+        if hasattr(module, "metrics_of"):
+            metrics |= module.metrics_of(own)
+    return metrics
 
 
 def find_steps(subject: Subject, chosen: Sequence[str]) -> "dict[str, Convergence]":

@@ -1,6 +1,7 @@
 """Completion: images of which a part is hidden are classified, and that part inferred."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,11 +20,17 @@ from bpc_cli.core.models import Model
 from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.evaluation.metrics import accuracy
 from bpc_cli.files import JsonObject
+from bpc_cli.options.names import HIDDEN_PARTS
 
 NEEDS = ()
 RELAXES = ("image", "half")
-HIDDEN_PARTS = ("top", "left", "random")
 _SHOWN = 8
+_HALF = 0.5
+_METRICS = {
+    "accuracy": "accuracy_by_pass",
+    "relaxed_accuracy": "accuracy_by_relaxation",
+    "rmse": "rmse",
+}
 
 
 class Completion(NamedTuple):
@@ -50,7 +57,8 @@ def hidden_pixels(
     """Choose which pixels of each image are hidden.
 
     Args:
-        part: "top" (whole rows), "left" (whole columns), or "random" (other pixels in each image).
+        part: "top" (whole rows), "left" (whole columns), "random" (other pixels in each image), or
+            "square" (in the middle; as high and wide as the image is, in proportion).
         fraction: of rows, columns or pixels.
         image_shape: height, width and channels; a pixel's channels are hidden together.
         n_images: how many images.
@@ -65,6 +73,11 @@ def hidden_pixels(
         hidden[:, : round(fraction * height)] = True
     elif part == "left":
         hidden[:, :, : round(fraction * width)] = True
+    elif part == "square":
+        inner = [round(math.sqrt(fraction) * size) for size in (height, width)]
+        first = [(size - side) // 2 for size, side in zip((height, width), inner, strict=True)]
+        rows, columns = (slice(at, at + side) for at, side in zip(first, inner, strict=True))
+        hidden[:, rows, columns] = True
     elif part == "random":
         order = np.random.default_rng(seed).random((n_images, height * width)).argsort(axis=1)
         hidden = (order < round(fraction * height * width)).reshape(hidden.shape)
@@ -130,12 +143,28 @@ def diagnose(subject: Subject) -> Diagnosis:
         rows = numbers.setdefault(part, [])
         hidden = hidden_pixels(part, fraction, subject.dataset.image_shape, len(images))
         made = complete(subject.model, images, jnp.asarray(hidden), subject.inference, subject.key)
-        rows.append(_measure(made, np.asarray(labels), true, hidden))
+        measured = _measure(made, np.asarray(labels), true, hidden)
+        if subject.inference.n_steps == 0:
+            measured |= {"accuracy_by_relaxation": None, "rmse": None}
+        rows.append(measured)
         if fraction == subject.hidden[len(subject.hidden) // 2]:
             lines.append(f"{part}, {100 * fraction:g} % hidden: {_in_words(rows[-1])}")
             shown += _rows_of(part, fraction, made, true, hidden)
     pictures = draw_completed([("image", true[:_SHOWN]), *shown], subject.dataset.image_shape)
     return Diagnosis(numbers, lines, {"completion.png": draw(numbers), "completed.png": pictures})
+
+
+def metrics_of(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """Take the metrics by which runs are compared: those with half of the pixels hidden."""
+    if _HALF not in numbers["hidden"]:
+        return {}
+    number = numbers["hidden"].index(_HALF)
+    return {
+        f"{part}_half_{name}": numbers[part][number][measured]
+        for part in HIDDEN_PARTS
+        for name, measured in _METRICS.items()
+        if numbers[part][number][measured] is not None
+    }
 
 
 def draw(numbers: Mapping[str, Any]) -> Figure:
@@ -162,7 +191,9 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
         for row, curves in enumerate(curves_of_rows.values()):
             axes = panels[row][column]
             for (key, label), style in zip(curves.items(), ("o--", "s-"), strict=True):
-                axes.plot(fractions, [each[key] for each in numbers[part]], style, label=label)
+                values = [each[key] for each in numbers[part]]
+                if any(value is not None for value in values):
+                    axes.plot(fractions, np.array(values, float), style, label=label)
             axes.grid(alpha=0.3)
             axes.set_xlabel(f"{part} pixels hidden (%)")
     for axes, label in zip(panels[:, 0], curves_of_rows, strict=True):
@@ -207,11 +238,9 @@ def _measure(
 
 def _in_words(row: Mapping[str, float | None]) -> str:
     words = []
-    if row["accuracy_by_pass"] is not None:
-        words = [
-            f"{row['accuracy_by_pass']:.2f} % feedforward",
-            f"{row['accuracy_by_relaxation']:.2f} % by inference",
-        ]
+    for name, way in (("pass", "feedforward"), ("relaxation", "by inference")):
+        if (accuracy := row[f"accuracy_by_{name}"]) is not None:
+            words.append(f"{accuracy:.2f} % {way}")
     if row["rmse"] is not None:
         words.append(f"RMSE {row['rmse']:.3f}")
     return ", ".join(words)

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
+from bpc_cli.options.names import HIDDEN_PARTS
+
 UNIT_PIXELS = "RMSE, pixels in [0, 1]"
 
 
@@ -207,105 +209,124 @@ def per_class_accuracy(
     ]
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "gen_loss",
-            "generator's loss",
-            *("½ MSE", 4),
-            panel="loss",
-            log_axis=True,
-            compared=True,
+_OF_WHOLE_IMAGES = (
+    Metric(
+        "gen_loss",
+        "generator's loss",
+        *("½ MSE", 4),
+        panel="loss",
+        log_axis=True,
+        compared=True,
+    ),
+    Metric(
+        "amort_loss",
+        "amortiser's loss",
+        *("½ MSE", 4),
+        unit_in_nats=True,
+        panel="loss",
+        log_axis=True,
+        compared=True,
+    ),
+    Metric(
+        "energy_before",
+        "energy before inference",
+        "per sample",
+        4,
+        panel="energy",
+        log_axis=True,
+    ),
+    Metric(
+        "energy_after", "energy after inference", "per sample", 4, panel="energy", log_axis=True
+    ),
+    Metric("generator_energy", "energy that the generator learns from", "per sample", 4),
+    Metric("amortiser_energy", "energy that the amortiser learns from", "per sample", 4),
+    Metric("inference_steps", "inference steps", "", 1),
+    Metric("climbing_fraction", "samples whose energy inference raises", "fraction", 4),
+    Metric(
+        "test_accuracy",
+        "test accuracy",
+        *("%", 2, "higher"),
+        panel="test accuracy",
+        compared=True,
+        measure=lambda test: (
+            None if test.predicted is None else accuracy(test.predicted, test.labels)
         ),
-        Metric(
-            "amort_loss",
-            "amortiser's loss",
-            *("½ MSE", 4),
-            unit_in_nats=True,
-            panel="loss",
-            log_axis=True,
-            compared=True,
+    ),
+    Metric(
+        "generation_error",
+        "generation error",
+        *(UNIT_PIXELS, 4, "lower"),
+        compared=True,
+        measure=lambda test: (
+            None if test.generated is None else generation_error(test.generated, test.class_means)
         ),
+    ),
+    Metric(
+        "reconstruction_error",
+        "reconstruction error",
+        *(UNIT_PIXELS, 4, "lower"),
+        panel="reconstruction error",
+        compared=True,
+        measure=lambda test: test.reconstruction and test.reconstruction.error,
+    ),
+    Metric("relaxed_accuracy", "accuracy by inference", "%", 2, "higher", compared=True),
+    Metric(
+        "lowest_energy_accuracy",
+        "accuracy of energy-based classification",
+        *("%", 2, "higher"),
+        compared=True,
+    ),
+    Metric(
+        "relaxed_generation_error",
+        "generation error by inference",
+        *(UNIT_PIXELS, 4, "lower"),
+        compared=True,
+    ),
+    Metric(
+        "relaxed_reconstruction_error",
+        "reconstruction error by inference",
+        *(UNIT_PIXELS, 4, "lower"),
+        compared=True,
+    ),
+    Metric("linear_decoding", "linear decoding of the top state", "%", 2, "higher", compared=True),
+    Metric(
+        "relaxed_linear_decoding",
+        "linear decoding of the top state by inference",
+        *("%", 2, "higher"),
+        compared=True,
+    ),
+    Metric("activity_change", "change of activities by inference", "fraction", 4),
+    Metric(
+        "generation_activity_change",
+        "change of activities by inference, in generation",
+        *("fraction", 4),
+    ),
+)
+
+
+def _of_half_hidden(part: str) -> tuple[Metric, ...]:
+    """List the metrics of completion, of test images of which half is hidden."""
+    hidden = "random half hidden" if part == "random" else f"{part} half hidden"
+    return (
+        Metric(f"{part}_half_accuracy", f"accuracy, {hidden}", *("%", 2, "higher"), compared=True),
         Metric(
-            "energy_before",
-            "energy before inference",
-            "per sample",
-            4,
-            panel="energy",
-            log_axis=True,
-        ),
-        Metric(
-            "energy_after", "energy after inference", "per sample", 4, panel="energy", log_axis=True
-        ),
-        Metric("generator_energy", "energy that the generator learns from", "per sample", 4),
-        Metric("amortiser_energy", "energy that the amortiser learns from", "per sample", 4),
-        Metric("inference_steps", "inference steps", "", 1),
-        Metric("climbing_fraction", "samples whose energy inference raises", "fraction", 4),
-        Metric(
-            "test_accuracy",
-            "test accuracy",
+            f"{part}_half_relaxed_accuracy",
+            f"accuracy by inference, {hidden}",
             *("%", 2, "higher"),
-            panel="test accuracy",
             compared=True,
-            measure=lambda test: (
-                None if test.predicted is None else accuracy(test.predicted, test.labels)
-            ),
         ),
         Metric(
-            "generation_error",
-            "generation error",
+            f"{part}_half_rmse",
+            f"error of pixels by inference, {hidden}",
             *(UNIT_PIXELS, 4, "lower"),
             compared=True,
-            measure=lambda test: (
-                None
-                if test.generated is None
-                else generation_error(test.generated, test.class_means)
-            ),
-        ),
-        Metric(
-            "reconstruction_error",
-            "reconstruction error",
-            *(UNIT_PIXELS, 4, "lower"),
-            panel="reconstruction error",
-            compared=True,
-            measure=lambda test: test.reconstruction and test.reconstruction.error,
-        ),
-        Metric("relaxed_accuracy", "accuracy by inference", "%", 2, "higher", compared=True),
-        Metric(
-            "lowest_energy_accuracy",
-            "accuracy of energy-based classification",
-            *("%", 2, "higher"),
-            compared=True,
-        ),
-        Metric(
-            "relaxed_generation_error",
-            "generation error by inference",
-            *(UNIT_PIXELS, 4, "lower"),
-            compared=True,
-        ),
-        Metric(
-            "relaxed_reconstruction_error",
-            "reconstruction error by inference",
-            *(UNIT_PIXELS, 4, "lower"),
-            compared=True,
-        ),
-        Metric(
-            "linear_decoding", "linear decoding of the top state", "%", 2, "higher", compared=True
-        ),
-        Metric(
-            "relaxed_linear_decoding",
-            "linear decoding of the top state by inference",
-            *("%", 2, "higher"),
-            compared=True,
-        ),
-        Metric("activity_change", "change of activities by inference", "fraction", 4),
-        Metric(
-            "generation_activity_change",
-            "change of activities by inference, in generation",
-            *("fraction", 4),
         ),
     )
+
+
+OF_HALF_HIDDEN = tuple(metric for part in HIDDEN_PARTS for metric in _of_half_hidden(part))
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (*_OF_WHOLE_IMAGES, *OF_HALF_HIDDEN)
 }
 TEST_METRICS = tuple(metric for metric in METRICS.values() if metric.measure is not None)
 

@@ -22,6 +22,7 @@ MODES = ("supervised", "hybrid", "unsupervised")
 INITS = ("amortised", "generative", "zeros", "noise")
 REDUCTIONS = ("mean", "sum")
 MATMUL_PRECISIONS = ("bfloat16", "tensorfloat32", "float32", "highest")
+HIDDEN_PARTS = ("top", "left", "random", "square")  # of images that are completed
 CHECKPOINTS = ("last", "best")
 ON_DIVERGENCE = ("stop", "continue_sweep")
 ON_INSTABILITY = ("warn", "stop", "ignore")

@@ -38,6 +38,15 @@ def learning_curves_in_words(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
+def completion_in_words(comparison: Comparison) -> str:
+    """Say what was completed; the table has the numbers with half of the pixels hidden."""
+    measured = [each for each in comparison.configurations if any(r.completion for r in each.runs)]
+    return (
+        "Accuracy and error of pixels against the fraction of pixels that are hidden, of "
+        f"{len(measured)} configurations."
+    )
+
+
 def samples_in_words(configuration: Configuration) -> str:
     """Say whose samples a grid shows."""
     return f"Images generated for each class, {configuration.caption}"

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 from bpc_cli.evaluation.metrics import METRICS
 from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.files import parse_json, read_inside
+from bpc_cli.options.names import HIDDEN_PARTS
 from bpc_cli.reporting.metrics_lines import is_number
-from bpc_cli.reporting.reader import RunRecord
+from bpc_cli.reporting.reader import CompletionRow, RunRecord
 from bpc_cli.runs.directory import EVALUATION
 
 _MOST_BYTES = 2**26
 _MOST_SEEDS = 10_000
+_MOST_FRACTIONS = 1_000
+_COMPLETION = ("accuracy_by_pass", "accuracy_by_relaxation", "rmse", "rmse_drawn")
 _LARGEST = 1e300  # means of several numbers stay finite
 
 
@@ -26,11 +29,13 @@ class FoundEvaluation(NamedTuple):
         run: the run's directory, without links.
         iteration: the training iteration that was evaluated.
         by_seed: every seed's metrics by name.
+        completion: every seed's completion, as a `RunRecord` has it.
     """
 
     run: str
     iteration: int
     by_seed: dict[int, dict[str, int | float]]
+    completion: dict[int, dict[str, list[CompletionRow]]]
 
 
 def find_evaluations(directories: Iterable[Path]) -> list[FoundEvaluation]:
@@ -67,13 +72,18 @@ def add_evaluations(
     by_run: dict[str, list[FoundEvaluation]] = {}
     for each in evaluations:
         by_run.setdefault(each.run, []).append(each)
-    return [
-        dataclasses.replace(
-            run,
-            final=[_with(line, by_run.get(os.path.realpath(run.path), [])) for line in run.final],
-        )
-        for run in runs
-    ]
+    return [_with_all(run, by_run.get(os.path.realpath(run.path), [])) for run in runs]
+
+
+def _with_all(run: RunRecord, evaluations: Sequence[FoundEvaluation]) -> RunRecord:
+    final = [_with(line, evaluations) for line in run.final]
+    completion = {
+        seed: measured
+        for each in evaluations
+        if run.final and each.iteration == run.final[0]["iteration"]
+        for seed, measured in each.completion.items()
+    }
+    return dataclasses.replace(run, final=final, completion=completion)
 
 
 def _with(line: MetricsLine, evaluations: Sequence[FoundEvaluation]) -> MetricsLine:
@@ -103,7 +113,32 @@ def _read(evaluation: Any, path: Path) -> FoundEvaluation:
         for each in seeds
     }
     run = os.path.realpath(os.path.join(path, str(evaluation["run"])))
-    return FoundEvaluation(run, int(evaluation["iteration"]), by_seed)
+    completion = {int(each["seed"]): found for each in seeds if (found := _completion_of(each))}
+    return FoundEvaluation(run, int(evaluation["iteration"]), by_seed, completion)
+
+
+def _completion_of(seed: dict[str, Any]) -> dict[str, list[CompletionRow]]:
+    """Read a seed's completion; nothing where it was not measured."""
+    found = seed.get("diagnostics", {}).get("completion")
+    if found is None:
+        return {}
+    hidden = found["hidden"]
+    if len(hidden) > _MOST_FRACTIONS or not all(
+        is_number(each) and 0 <= each <= 1 for each in hidden
+    ):
+        raise ValueError("these are no fractions")
+    return {
+        part: [
+            {"hidden": float(fraction)} | {name: _number(row.get(name)) for name in _COMPLETION}
+            for fraction, row in zip(hidden, found[part], strict=True)
+        ]
+        for part in HIDDEN_PARTS
+        if part in found
+    }
+
+
+def _number(value: object) -> float | None:
+    return float(value) if is_number(value) and _is_small(value) else None
 
 
 def _is_small(number: float) -> bool:

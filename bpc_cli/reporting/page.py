@@ -166,6 +166,7 @@ def _alt_texts(comparison: Comparison, figures: ReportFigures) -> dict[str, str]
     texts = {
         "trade_off": alt_texts.trade_off_in_words,
         "heat_maps": alt_texts.heat_maps_in_words,
+        "completion": alt_texts.completion_in_words,
         "learning_curves": alt_texts.learning_curves_in_words,
     }
     return {

@@ -37,6 +37,7 @@ _MOST_SIGNS = 50
 _MOST_OVERRIDES = 1000
 
 OptionValue = str | int | float | bool | None
+CompletionRow = dict[str, float | None]  # "hidden", and numbers of the diagnostic `completion`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,8 @@ class RunRecord:
         overrides: what was given on its command line.
         commit: the git commit that it was made with.
         ended: when it ended, as a date and time of UTC.
+        completion: for each seed, what an evaluation measured of completion, by hidden part: a row
+            for each fraction of pixels hidden.
     """
 
     path: Path
@@ -72,6 +75,7 @@ class RunRecord:
     overrides: list[str] = dataclasses.field(default_factory=list)
     commit: str | None = None
     ended: str | None = None
+    completion: dict[int, dict[str, list[CompletionRow]]] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The figures of a report, saved: the trade-off, heat maps, learning curves, samples."""
+"""The figures of a report, saved: trade-off, heat maps, completion, learning curves, samples."""
 
 import dataclasses
 import io
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from bpc_cli.errors import one_line
 from bpc_cli.files import write_atomically
 from bpc_cli.reporting.configurations import Comparison
+from bpc_cli.reporting.figures.completion import draw_completion
 from bpc_cli.reporting.figures.heat_maps import draw_heat_maps
 from bpc_cli.reporting.figures.learning_curves import draw_learning_curves, spread_out
 from bpc_cli.reporting.figures.samples import animation, sample_picture
@@ -24,6 +25,7 @@ class ReportFigures:
     Attributes:
         trade_off: metrics against what was swept; None without finished runs.
         heat_maps: metrics over the two options that were swept; None where others were.
+        completion: metrics against the fraction of pixels hidden; None where none was evaluated.
         learning_curves: metrics over iterations; None without finished runs.
         n_curves: how many configurations the learning curves show.
         samples: a small sample grid for each configuration, as PNG; None where there is none.
@@ -33,6 +35,7 @@ class ReportFigures:
 
     trade_off: Path | None
     heat_maps: Path | None
+    completion: Path | None
     learning_curves: Path | None
     n_curves: int
     samples: list[bytes | None]
@@ -70,6 +73,7 @@ def save_figures(comparison: Comparison, folder: Path) -> ReportFigures:
     return ReportFigures(
         trade_off=save("trade_off", lambda: draw_trade_off(comparison)),
         heat_maps=save("heat_maps", lambda: draw_heat_maps(comparison)),
+        completion=save("completion", lambda: draw_completion(comparison, curves)),
         learning_curves=save("learning_curves", lambda: draw_learning_curves(comparison, curves)),
         n_curves=len(curves),
         samples=[sample_picture(configuration) for configuration in comparison.configurations],

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bpc_cli.evaluation.metrics import Metric
+from bpc_cli.evaluation.metrics import OF_HALF_HIDDEN, Metric
 from bpc_cli.evaluation.statistics import Spread
 from bpc_cli.reporting.configurations import Comparison, Configuration, describe, in_words
 from bpc_cli.reporting.figures.panels import (
@@ -34,7 +34,8 @@ def draw_trade_off(comparison: Comparison) -> Figure | None:
     Returns:
         None where there is nothing to draw.
     """
-    metrics = [metric for metric in comparison.metrics if metric.better is not None]
+    # Completion has a figure of its own.
+    metrics = [m for m in comparison.metrics if m.better and m not in OF_HALF_HIDDEN]
     if not comparison.configurations or not metrics:
         return None
     swept = swept_axes(comparison)[0]
