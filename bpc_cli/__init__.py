@@ -54,7 +54,7 @@ _HOMES = {
     "Dataset": "data.datasets",
     "batch_indices": "data.examples",
     "load_dataset": "data.datasets",
-    "NetworkTest": "evaluation.metrics",
+    "NetworkTest": "evaluation.network_tests",
     "class_means": "evaluation.metrics",
     "evaluate_ensemble": "evaluation.feedforward",
 }

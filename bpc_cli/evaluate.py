@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bpc_cli.core.models import Model
     from bpc_cli.data.datasets import Dataset
     from bpc_cli.evaluation.convergence import Convergence
-    from bpc_cli.evaluation.metrics import NetworkTest
+    from bpc_cli.evaluation.network_tests import NetworkTest
     from bpc_cli.evaluation.results import Evaluation, SeedResult
     from bpc_cli.options.schema import TrainConfig
     from bpc_cli.runs.checkpoints.checkpoint import Checkpoint
@@ -161,7 +161,8 @@ def test_feedforward(models: "Model", dataset: "Dataset") -> "list[NetworkTest]"
     import jax.numpy as jnp
 
     from bpc_cli.evaluation.feedforward import evaluate_ensemble
-    from bpc_cli.evaluation.metrics import class_means, first_examples
+    from bpc_cli.evaluation.metrics import class_means
+    from bpc_cli.evaluation.network_tests import first_examples
 
     images, labels = dataset.test_images, dataset.test_labels
     means = class_means(images, labels, dataset.n_classes)
@@ -241,7 +242,7 @@ def save_evaluation(
     formats: list[str],
 ) -> None:
     """Leave an evaluation's metrics and its two figures in a directory."""
-    from bpc_cli.evaluation.metrics import rows_of_tests
+    from bpc_cli.evaluation.network_tests import rows_of_tests
     from bpc_cli.plots.confusion import save_confusion_matrix
     from bpc_cli.plots.sample_grids import save_sample_grid
 

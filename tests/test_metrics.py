@@ -10,8 +10,6 @@ from bpc_cli.core.models import generate_classes, predict_classes
 from bpc_cli.data.pixels import PixelScale
 from bpc_cli.evaluation.metrics import (
     METRICS,
-    NetworkTest,
-    Reconstruction,
     accuracy,
     class_means,
     confusion_matrix,
@@ -19,6 +17,7 @@ from bpc_cli.evaluation.metrics import (
     measure_test,
     per_class_accuracy,
 )
+from bpc_cli.evaluation.network_tests import NetworkTest, Reconstruction
 
 SCALE = PixelScale(0.1307, 0.3081)
 

@@ -9,7 +9,8 @@ from bpc_cli.core.models import Model, predict_classes
 from bpc_cli.evaluation.classification import classify_by_energy, classify_by_inference
 from bpc_cli.evaluation.cost import flops_per_image, timed, timed_in_parts
 from bpc_cli.evaluation.generation import generate_by_inference
-from bpc_cli.evaluation.metrics import NetworkTest, accuracy, generation_error
+from bpc_cli.evaluation.metrics import accuracy, generation_error
+from bpc_cli.evaluation.network_tests import NetworkTest
 from bpc_cli.evaluation.results import Cost, InferenceResult
 
 

@@ -12,7 +12,7 @@ from bpc_cli.core.batching import in_blocks
 from bpc_cli.core.ensembles import over_ensemble, take
 from bpc_cli.core.models import Model, generate_classes, predict_classes, reconstruct
 from bpc_cli.data.pixels import to_unit_pixels
-from bpc_cli.evaluation.metrics import NetworkTest, Reconstruction
+from bpc_cli.evaluation.network_tests import NetworkTest, Reconstruction
 
 _BLOCK = 2_000  # images
 

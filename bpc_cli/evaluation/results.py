@@ -9,11 +9,11 @@ import numpy as np
 from bpc_cli.evaluation.metrics import (
     METRICS,
     TEST_METRICS,
-    NetworkTest,
     confusion_matrix,
     measure_test,
     per_class_accuracy,
 )
+from bpc_cli.evaluation.network_tests import NetworkTest
 from bpc_cli.evaluation.statistics import Spread, spread
 from bpc_cli.files import JsonObject
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bpc_cli.evaluation.metrics import NetworkTest, rows_of_tests
+from bpc_cli.evaluation.network_tests import NetworkTest, rows_of_tests
 from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.plots.curves import save_curves
 from bpc_cli.plots.sample_grids import save_sample_grid

@@ -20,7 +20,8 @@ from bpc_cli.data.datasets import Dataset
 from bpc_cli.data.examples import batch_indices
 from bpc_cli.errors import UserError
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
-from bpc_cli.evaluation.metrics import NetworkTest, class_means, first_examples
+from bpc_cli.evaluation.metrics import class_means
+from bpc_cli.evaluation.network_tests import NetworkTest, first_examples
 from bpc_cli.runs.endings import SweepEndedError
 from bpc_cli.runs.plan import Plan
 from bpc_cli.runs.recorder import ChunkMetrics, Recorder

@@ -13,7 +13,8 @@ from bpc_cli.core.ensembles import stack
 from bpc_cli.core.learning import StepMetrics, TrainState
 from bpc_cli.core.training import ChunkEnd
 from bpc_cli.errors import one_line
-from bpc_cli.evaluation.metrics import NetworkTest, measure_test
+from bpc_cli.evaluation.metrics import measure_test
+from bpc_cli.evaluation.network_tests import NetworkTest
 from bpc_cli.evaluation.statistics import MetricsLine, mean_line, whole
 from bpc_cli.files import JsonObject
 from bpc_cli.plots.saving import load_in_background
