@@ -38,6 +38,13 @@ def sweep(trained, tmp_path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "sweep"))
 
 
+@pytest.fixture
+def one_run(trained, tmp_path) -> Path:
+    """A sweep of a single run."""
+    shutil.copytree(trained / "0", tmp_path / "sweep" / "0")
+    return tmp_path / "sweep"
+
+
 def metrics_of(evaluation: Path) -> dict:
     return json.loads((evaluation / "metrics.json").read_text())
 
@@ -66,35 +73,35 @@ def test_every_run_is_evaluated_once_and_reported_beside_what_it_trained_to(swee
     assert "Differences from" in page
 
 
-def test_completion_stands_in_the_table_and_has_a_figure(sweep, command):
+def test_completion_stands_in_the_table_and_has_a_figure(one_run, command):
     words = ("diagnostics=[completion]", "diagnosis.hidden=[0.2,0.5]", "diagnosis.n_images=20")
     assert command("bpc-eval", "sweep", "inference.n_steps=2", *words).returncode == 0
     assert command("bpc-report", "sweep").returncode == 0
-    measured = metrics_of(sweep / "evaluations" / "0")
-    with (sweep / "report" / "results.csv").open() as file:
+    measured = metrics_of(one_run / "evaluations" / "0")
+    with (one_run / "report" / "results.csv").open() as file:
         row = next(csv.DictReader(file))
     for part in HIDDEN_PARTS:
         rows = measured["diagnostics"]["completion"][part]
         for name, key in (("accuracy", "accuracy_by_pass"), ("rmse", "rmse")):
             assert float(row[f"{part}_half_{name}"]) == pytest.approx(rows[1][key])
-    runs = add_evaluations([read_run(sweep / "0")], find_evaluations([sweep]))
+    runs = add_evaluations([read_run(one_run / "0")], find_evaluations([one_run]))
     (by_part,) = runs[0].completion.values()
     assert [each["hidden"] for each in by_part["square"]] == [0.2, 0.5]
     figure = draw_completion(comparison := compare(runs), comparison.configurations)
     drawn = figure.axes[HIDDEN_PARTS.index("square")].get_lines()[0].get_ydata()
     wanted = [each["accuracy_by_relaxation"] for each in by_part["square"]]
     np.testing.assert_allclose(drawn, wanted)
-    assert (sweep / "report" / "completion.png").exists()
+    assert (one_run / "report" / "completion.png").exists()
 
 
-def test_other_options_need_another_place(sweep, command, tmp_path):
+def test_other_options_need_another_place(one_run, command, tmp_path):
     assert command("bpc-eval", "sweep", "inference.n_steps=3").returncode == 0
     refused = command("bpc-eval", "sweep", "inference.n_steps=4")
     assert refused.returncode == 1
     assert "already holds an evaluation" in refused.stderr
     elsewhere = "hydra.sweep.dir=sweep/four/evaluations"
     assert command("bpc-eval", "sweep", "inference.n_steps=4", elsewhere).returncode == 0
-    assert metrics_of(tmp_path / "sweep" / "four" / "evaluations" / "3")["inference_steps"] == 4
+    assert metrics_of(tmp_path / "sweep" / "four" / "evaluations" / "0")["inference_steps"] == 4
 
 
 def test_a_run_that_may_still_train_is_left_for_later(sweep, command):

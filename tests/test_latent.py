@@ -204,6 +204,7 @@ def test_the_best_state_without_a_label_reconstructs_best(runs, command):
     assert best == pytest.approx(min(np.mean(each) for each in by_iteration.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_they_are_evaluated_diagnosed_and_reported(runs, command, tmp_path, number):
     sweep = Path(shutil.copytree(runs, tmp_path / "sweep"))
