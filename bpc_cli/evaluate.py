@@ -16,7 +16,7 @@ from bpc_cli.files import expanded, write_json
 from bpc_cli.options.check import check_saved_config
 from bpc_cli.options.evaluation_schema import EvalConfig
 from bpc_cli.reporting.finding import EVALUATIONS
-from bpc_cli.runs.directory import EVALUATION
+from bpc_cli.runs.directory import EVALUATION, SUMMARY
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def evaluate(job: Job) -> None:
             lines += [f"seed {result.seed}: {line}" if several else line for line in found]
         results.append(result)
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / SUMMARY).unlink(missing_ok=True)  # of a time when it failed
     save_composed_config(job)
     evaluation = Evaluation(
         checkpoint=str(checkpoint.path),
@@ -246,7 +247,6 @@ def save_evaluation(
     from bpc_cli.plots.confusion import save_confusion_matrix
     from bpc_cli.plots.sample_grids import save_sample_grid
 
-    write_json(directory / EVALUATION, evaluation.to_json())
     title = f"{dataset.name}, iteration {evaluation.iteration}"
     seeds = [result.seed for result in evaluation.seeds]
     counted = f", counts of {len(seeds)} seeds" if len(seeds) > 1 else f", seed={seeds[0]}"
@@ -266,6 +266,7 @@ def save_evaluation(
         title,
         formats,
     )
+    write_json(directory / EVALUATION, evaluation.to_json())  # last: it is done where this is
 
 
 def load_test_set(

@@ -116,6 +116,7 @@ def test_a_run_that_may_still_train_is_left_for_later(sweep, command):
     again = command("bpc-eval", "sweep", "inference.n_steps=1")
     assert again.returncode == 0
     assert again.stdout.count("evaluated already") == 3
+    assert "failed" not in again.stdout
     assert (sweep / "evaluations" / "2" / "metrics.json").exists()
     assert command("bpc-report", "sweep").stdout.startswith("4 runs, 0 of them not finished")
 

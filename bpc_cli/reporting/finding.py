@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bpc_cli.runs.directory import CONFIG, METRICS, SUMMARY
 
-EVALUATIONS = "evaluations"  # the folder of a sweep that holds its runs' evaluations, and no run
+EVALUATIONS = "evaluations"  # the folder of a sweep that holds its runs' evaluations
 
 
 def find_runs(directories: Iterable[Path]) -> list[Path]:
@@ -28,10 +28,12 @@ def _runs_below(directory: Path) -> Iterator[Path]:
                 kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
         except OSError:  # may not be read, or has gone
             continue
+        is_evaluation = METRICS not in kinds and Path(folder).parent.name == EVALUATIONS
         if CONFIG.parts[0] in kinds and (METRICS in kinds or SUMMARY in kinds):
-            yield Path(folder)
+            if not is_evaluation:
+                yield Path(folder)
         else:
-            below = [name for name in kinds if kinds[name] and name != EVALUATIONS]
+            below = [name for name in kinds if kinds[name]]
             below.sort(key=_natural, reverse=True)
             waiting += [os.path.join(folder, name) for name in below]
 
