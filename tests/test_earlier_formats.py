@@ -61,7 +61,8 @@ def test_it_evaluates_to_what_it_did(earlier, command, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     ours = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     theirs = json.loads((kept / "evaluation.json").read_text())
-    assert ours.keys() - theirs.keys() <= {"generation_activity_change"}  # newer than these
+    newer = {"generation_activity_change", "run"}
+    assert ours.keys() - theirs.keys() <= newer
     assert ours.keys() >= theirs.keys()
     assert_close(ours, theirs, rtol=1e-5)
     assert ours["confusion"] == theirs["confusion"]

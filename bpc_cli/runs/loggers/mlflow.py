@@ -53,7 +53,7 @@ class MLflow:
         self._logged: dict[str, int] = {}  # the last iteration whose numbers of a kind are there
         if known and self._continues(known):
             self._id = known
-            self._logged = {name: self._last_step(name) for name in ("gen_loss", "test_accuracy")}
+            self._logged = {name: self._last_step(name) for name in ("gen_loss", *_TESTED)}
         else:
             self._id = keep_id(path, self._begin(run, experiment_id))
 
@@ -114,8 +114,8 @@ class MLflow:
         return is_there
 
     def _last_logged(self, name: str) -> int:
-        kind = "test_accuracy" if name.partition("/")[0] in _TESTED else "gen_loss"
-        return self._logged.get(kind, 0)
+        of_all_seeds = name.partition("/")[0]
+        return self._logged.get(of_all_seeds if of_all_seeds in _TESTED else "gen_loss", 0)
 
     def _last_step(self, name: str) -> int:
         history = self._client.get_metric_history(self._id, name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bpc_cli.evaluation.metrics import TEST_METRICS
+from bpc_cli.evaluation.metrics import tested_metrics
 from bpc_cli.evaluation.statistics import MetricsLine
 from bpc_cli.runs.loggers.metrics import metrics_by_iteration
 from bpc_cli.runs.loggers.tracked_run import TrackedRun, flat_options
@@ -32,9 +32,12 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=None if is_new else run.first)
         assert self._writer.file_writer is not None  # as it writes to a disk
         self._add_summary = self._writer.file_writer.add_summary
-        *beginning, self._end = hparams(
-            flat_options(run.options), dict.fromkeys(metric.name for metric in TEST_METRICS)
+        options = flat_options(run.options)
+        tested = tested_metrics(
+            has_label=options.get("mode") != "unsupervised",
+            has_latent=bool(options.get("model.latent")),
         )
+        *beginning, self._end = hparams(options, dict.fromkeys(metric.name for metric in tested))
         if is_new:
             for summary in beginning:
                 self._add_summary(summary)
