@@ -18,6 +18,7 @@ _HOMES = {
     "Upsample": "core.convolutions",
     "Mlp": "core.architectures",
     "Cnn": "core.architectures",
+    "Bimodal": "core.bimodal",
     "Model": "core.models",
     "make_model": "core.models",
     "EnergyWeights": "core.energy",

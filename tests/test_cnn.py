@@ -82,7 +82,7 @@ def test_it_is_evaluated_diagnosed_and_reported(runs, command, tmp_path):
         (("model=vgg5",), "model.channels: images of 28×28 cannot be halved 4 times"),
         (("model=cnn", "model.channels=[]"), "model.channels must have a number for each"),
         (("model=cnn", "model.channels=[3,0]"), "model.channels must be at least 1"),
-        (("model=cnn", "model.parameterisation=mupc"), "is defined for dense layers"),
+        (("model=cnn", "model.parameterisation=mupc"), "is defined for one chain of dense layers"),
         (("model=cnn", "model.pooling=mx"), "did you mean max?"),
     ],
 )

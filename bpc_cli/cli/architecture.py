@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jax.tree_util import Partial
 
 from bpc_cli.core.architectures import Cnn, Mlp
+from bpc_cli.core.bimodal import Bimodal
 from bpc_cli.core.models import Architecture, Model, make_model
 from bpc_cli.data.pixels import PerChannel, PixelScale
 from bpc_cli.errors import UserError
@@ -71,4 +72,7 @@ def _architecture(model: ModelConfig) -> Architecture:
             halve_every=model.halve_every,
             **shared,
         )
+    if model.name == "bimodal":
+        widths = (model.width,) * (model.depth - 1)
+        return Bimodal(widths, model.shared, tuple(model.label_widths), **shared)
     return Mlp(model.width, model.depth, parameterisation=model.parameterisation, **shared)

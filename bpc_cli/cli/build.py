@@ -26,8 +26,8 @@ from bpc_cli.evaluation.metrics import least_generator_loss, tested_metrics
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import changed_options, check_saved_config, unknown_choice
 from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
+from bpc_cli.options.data_groups import TrainDataConfig
 from bpc_cli.options.evaluation_schema import EvalConfig
-from bpc_cli.options.groups import TrainDataConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.loop import Ensemble
 from bpc_cli.runs.plan import Plan, Schedule
@@ -223,16 +223,24 @@ def list_changes(config: TrainConfig) -> Callable[[object, Path], list[str]]:
 
 
 def _learns_to_classify(config: TrainConfig) -> bool:
-    learns = ALGORITHMS[config.algorithm.name].amortiser_learns
     has_labels = config.mode != "unsupervised" and config.data.label_fraction > 0
-    return learns and config.backward_energy_weight > 0 and has_labels
+    return has_labels and all(_learning_directions(config, "amortiser"))
+
+
+def _learning_directions(config: TrainConfig, predicting: str) -> list[bool]:
+    """Say of each direction of a pass whether it learns; a bimodal model's passes have both."""
+    algorithm = ALGORITHMS[config.algorithm.name]
+    learns = {
+        "generator": algorithm.generator_learns and config.forward_energy_weight > 0,
+        "amortiser": algorithm.amortiser_learns and config.backward_energy_weight > 0,
+    }
+    return list(learns.values()) if config.model.name == "bimodal" else [learns[predicting]]
 
 
 def _least_losses(config: TrainConfig, dataset: Dataset) -> dict[str, float]:
     """List the losses that learning one batch lowers, and the least that each can be."""
     least = {}
-    learns = ALGORITHMS[config.algorithm.name].generator_learns and config.forward_energy_weight > 0
-    if learns and config.mode != "unsupervised":
+    if all(_learning_directions(config, "generator")) and config.mode != "unsupervised":
         images, labels = dataset.train_images, dataset.train_labels
         least["gen_loss"] = least_generator_loss(images, labels, config.data.std)
     if _learns_to_classify(config):

@@ -29,8 +29,17 @@ from bpc_cli.options.names import PARAMETERISATIONS
 Layers = tuple[Layer, ...]
 
 
+class OneChain:
+    """What has all its states in one chain, from the label down to the image."""
+
+    @property
+    def top(self) -> int:
+        """Which state is the top one: the label's."""
+        return 0
+
+
 @dataclasses.dataclass(frozen=True)
-class Mlp:
+class Mlp(OneChain):
     """Dense layers between a label, hidden states of one width, and a flattened image.
 
     Attributes:
@@ -108,7 +117,7 @@ class Mlp:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cnn:
+class Cnn(OneChain):
     """Convolutional stages from the image on; a dense layer joins the last state to the label.
 
     The amortiser convolves and pools, the generator convolves and upsamples (Oliviers, Tang &

@@ -30,13 +30,25 @@ class EnergyWeights(NamedTuple):
 
 
 def generator_errors(model: Model, states: LayerStates) -> list[Float[Array, "..."]]:
-    """Compute the generator's prediction errors, s_{i+1} - W_i φ(s_i): at z_0, …, the image."""
-    return [states[i + 1] - layer(states[i]) for i, layer in enumerate(model.generator)]
+    """Compute the generator's prediction errors, s_{i+1} - W_i φ(s_i): at z_0, …, the image.
+
+    On the label's side of a bimodal model's top they are s_i - W_i φ(s_{i+1}): at the label, ….
+    """
+    return [
+        states[i] - layer(states[i + 1]) if i < model.top else states[i + 1] - layer(states[i])
+        for i, layer in enumerate(model.generator)
+    ]
 
 
 def amortiser_errors(model: Model, states: LayerStates) -> list[Float[Array, "..."]]:
-    """Compute the amortiser's prediction errors, s_i - V_i φ(s_{i+1}): at the label, z_0, …."""
-    return [states[i] - layer(states[i + 1]) for i, layer in enumerate(model.amortiser)]
+    """Compute the amortiser's prediction errors, s_i - V_i φ(s_{i+1}): at the label, z_0, ….
+
+    On the label's side of a bimodal model's top they are s_{i+1} - V_i φ(s_i): at z_0, …, the top.
+    """
+    return [
+        states[i + 1] - layer(states[i]) if i < model.top else states[i] - layer(states[i + 1])
+        for i, layer in enumerate(model.amortiser)
+    ]
 
 
 def energy_terms(
@@ -44,12 +56,12 @@ def energy_terms(
 ) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
     """Compute a sample's energy terms, one per layer and direction: α ½ ‖prediction error‖².
 
-    With the label loss "cross_entropy", the amortiser's term at the label is
-    α_b (-Σ label · log softmax(prediction)): the label's distribution is categorical, not Gaussian.
+    With the label loss "cross_entropy", the term at the label is
+    α (-Σ label · log softmax(prediction)): the label's distribution is categorical, not Gaussian.
 
     Returns:
-        The generator's terms (z_0, …, image) and the amortiser's (label, z_0, …); 0 in a
-        direction that is left out.
+        The generator's terms (z_0, …, image) and the amortiser's (label, z_0, …), layer by layer; 0
+        in a direction that is left out.
 
     Raises:
         ValueError: if the states are not of the model's shapes.
@@ -61,14 +73,22 @@ def energy_terms(
         )
     forward = backward = jnp.zeros(model.depth, states[-1].dtype)
     if weights.forward is not None:
-        terms = [half_square_norm(error) for error in generator_errors(model, states)]
-        forward = weights.forward * jnp.stack(terms)
+        errors = generator_errors(model, states)
+        forward = weights.forward * _terms(model, states, errors, of_label=model.top > 0)
     if weights.backward is not None:
         errors = amortiser_errors(model, states)
-        terms = [half_square_norm(error) for error in errors]
-        terms[0] = label_term(model, states[0], states[0] - errors[0])
-        backward = weights.backward * jnp.stack(terms)
+        backward = weights.backward * _terms(model, states, errors, of_label=model.top == 0)
     return forward, backward
+
+
+def _terms(
+    model: Model, states: LayerStates, errors: list[Float[Array, "..."]], *, of_label: bool
+) -> Float[Array, " depth"]:
+    """Compute the terms of a direction's errors, the first of which may be the label's."""
+    terms = [half_square_norm(error) for error in errors]
+    if of_label:
+        terms[0] = label_term(model, states[0], states[0] - errors[0])
+    return jnp.stack(terms)
 
 
 def output_terms(
@@ -99,7 +119,7 @@ def energy(model: Model, states: LayerStates, weights: EnergyWeights) -> Float[A
     """Compute a sample's bidirectional energy F, the sum of all `energy_terms`.
 
     F = α_f ½ Σ_i ‖s_{i+1} - W_i φ(s_i)‖² + α_b ½ Σ_i ‖s_i - V_i φ(s_{i+1})‖²
-    (Oliviers, Tang & Bogacz 2025).
+    (Oliviers, Tang & Bogacz 2025). A bimodal model's is the sum of two chains' that share the top.
 
     Args:
         model: the model.
@@ -113,7 +133,7 @@ def energy(model: Model, states: LayerStates, weights: EnergyWeights) -> Float[A
 def label_term(
     model: Model, top: Float[Array, " top"], predicted: Float[Array, " top"]
 ) -> Float[Array, ""]:
-    """Compute how far the amortiser's prediction of the top state is off.
+    """Compute how far a prediction of the label's state is off.
 
     Args:
         model: its `label_loss` measures the label's part; latent units are Gaussian.

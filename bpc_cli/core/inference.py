@@ -31,7 +31,8 @@ class Inference(eqx.Module):
             None: after all steps.
         label_precision: the prior precision of a label that is free, the weight of its ½ ‖label‖²;
             None: no prior.
-        latent_precision: the prior precision of latent units, likewise.
+        latent_precision: the prior precision of latent units, likewise, and of a bimodal model's
+            top state.
     """
 
     weights: EnergyWeights
@@ -50,6 +51,8 @@ class Inference(eqx.Module):
     def energy(self, model: Model, clamping: Clamping, free: States) -> Float[Array, ""]:
         """Compute the energy of a sample that its activities relax on."""
         value = energy(model, clamping.complete(free).layers, self.weights)
+        if self.latent_precision is not None and model.top:
+            value += self.latent_precision * half_square_norm(free.activities[model.top - 1])
         if clamping.label_known is None:
             return value
         unknown = jnp.where(clamping.label_known, 0, free.label)

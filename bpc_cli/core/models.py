@@ -11,6 +11,11 @@ The activation comes *before* each linear map, except at the label and at the im
 
 The top state s_0 is the label, or the label followed by *latent* units, or latent units alone: they
 represent what the label does not say, and nothing clamps them.
+
+In a *bimodal* model the top state is a hidden one, s_top: two chains share it, and end at the image
+and at the label. The generator's layers predict away from the top, to both ends, and the
+amortiser's towards it; so on the label's side of the top the generator's layer `i` predicts s_i
+from s_{i+1}, and the amortiser's s_{i+1} from s_i.
 """
 
 import math
@@ -41,11 +46,12 @@ class Model(eqx.Module):
         image_shape: height, width and channels of an image.
         pixel_scale: how pixels become network units.
         label_loss: the amortiser's error at the label, one of `names.LABEL_LOSSES`.
-        n_latent: how many units of the top state are latent, the last ones.
+        n_latent: how many units of the label's state are latent, the last ones.
+        top: which state is the top one: 0, or in a bimodal model a hidden one.
 
     Raises:
-        ValueError: if the two directions' layers do not predict states of the same shapes, or there
-            are not so many units in the top state.
+        ValueError: if the two directions' layers do not predict states of the same shapes, there
+            are not so many units in the label's state, or not so many states.
     """
 
     generator: Layers
@@ -54,16 +60,19 @@ class Model(eqx.Module):
     pixel_scale: PixelScale = eqx.field(static=True, default=UNSCALED)
     label_loss: str = eqx.field(static=True, default="squared")
     n_latent: int = eqx.field(static=True, default=0)
+    top: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
         if self.label_loss not in LABEL_LOSSES:
             raise ValueError(
                 f"unknown label_loss '{self.label_loss}'; known: {', '.join(LABEL_LOSSES)}"
             )
-        shapes = self.state_shapes
-        read = [layer.in_shape for layer in self.generator]
-        bottom_up = [layer.out_shape for layer in self.amortiser] + [self.amortiser[-1].in_shape]
-        chained = [layer.in_shape for layer in self.amortiser]
+        if not 0 <= self.top < self.depth:
+            raise ValueError(f"state {self.top} of {self.depth} layers cannot be the top one")
+        shapes, to_label = self.state_shapes, self.layers_to_label
+        read = [layer.in_shape for layer in self.layers_to_image]
+        bottom_up = [layer.out_shape for layer in to_label] + [to_label[-1].in_shape]
+        chained = [layer.in_shape for layer in to_label]
         if read != shapes[:-1] or bottom_up != shapes or chained != shapes[1:]:
             raise ValueError(
                 f"generator and amortiser must predict each other's states: {shapes} and "
@@ -73,9 +82,20 @@ class Model(eqx.Module):
             raise ValueError(f"{self.n_latent} units of a state of {shapes[0]} cannot be latent")
 
     @property
+    def layers_to_image(self) -> Layers:
+        """The layers that predict s_{i+1} from s_i: the generator's, from the top on."""
+        return self.amortiser[: self.top] + self.generator[self.top :]
+
+    @property
+    def layers_to_label(self) -> Layers:
+        """The layers that predict s_i from s_{i+1}: the amortiser's, up to the top."""
+        return self.generator[: self.top] + self.amortiser[self.top :]
+
+    @property
     def state_shapes(self) -> list[Shape]:
         """The shapes of all states, label first."""
-        return [self.generator[0].in_shape, *(layer.out_shape for layer in self.generator)]
+        layers = self.layers_to_image
+        return [layers[0].in_shape, *(layer.out_shape for layer in layers)]
 
     @property
     def depth(self) -> int:
@@ -102,16 +122,16 @@ class Model(eqx.Module):
         return jnp.pad(label, widths), np.arange(self.n_classes + self.n_latent) < self.n_classes
 
     def feed_down(self, label: Float[Array, " label"]) -> list[Float[Array, "..."]]:
-        """Predict z_0, …, image by the generator's feedforward pass."""
+        """Predict z_0, …, image by the feedforward pass to the image, the generator's."""
         predicted = [label]
-        for layer in self.generator:
+        for layer in self.layers_to_image:
             predicted.append(layer(predicted[-1]))
         return predicted[1:]
 
     def feed_up(self, image: Float[Array, "*image"]) -> list[Float[Array, "..."]]:
-        """Predict label, z_0, … by the amortiser's feedforward pass."""
+        """Predict label, z_0, … by the feedforward pass to the label, the amortiser's."""
         predicted = [image]
-        for layer in reversed(self.amortiser):
+        for layer in reversed(self.layers_to_label):
             predicted.append(layer(predicted[-1]))
         return predicted[:0:-1]
 
@@ -230,6 +250,11 @@ def generate_classes(model: Model) -> Float[Array, "classes pixels"]:
 class Architecture(Protocol):
     """What layers a model has."""
 
+    @property
+    def top(self) -> int:
+        """Which state is the top one: 0 but in bimodal models."""
+        ...
+
     def make_layers(
         self, key: PRNGKeyArray, n_top: int, image_shape: tuple[int, int, int]
     ) -> tuple[Layers, Layers]:
@@ -262,4 +287,6 @@ def make_model(
         ValueError: if the architecture or `label_loss` does not exist.
     """
     generator, amortiser = architecture.make_layers(key, n_classes + n_latent, image_shape)
-    return Model(generator, amortiser, image_shape, pixel_scale, label_loss, n_latent)
+    return Model(
+        generator, amortiser, image_shape, pixel_scale, label_loss, n_latent, architecture.top
+    )

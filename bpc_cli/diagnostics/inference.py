@@ -113,16 +113,21 @@ def diagnose(subject: Subject) -> Diagnosis:
     ]
     if gradients[0] > 0:
         lines.append(f"the gradient falls to {gradients[-1] / gradients[0]:.3f} of what it was")
-    return Diagnosis(numbers, lines, {"inference.png": draw(numbers)})
+    return Diagnosis(numbers, lines, {"inference.png": draw(numbers, subject.model.top)})
 
 
-def draw(numbers: Mapping[str, Any]) -> Figure:
-    """Draw energies per layer and direction, movement and gradient over inference steps."""
+def draw(numbers: Mapping[str, Any], top: int = 0) -> Figure:
+    """Draw energies per layer and direction, movement and gradient over inference steps.
+
+    Args:
+        numbers: means and standard deviations over images.
+        top: which state is the model's top one.
+    """
     depth = len(numbers["generator_terms"]["mean"][0])
     columns = -(-2 * depth // _CURVES_A_COLUMN)
     figure = Figure(figsize=(12 + 2 * columns, 3.9), layout="constrained")
     energies, movement, gradient = figure.subplots(1, 3)
-    _draw_energies(energies, numbers)
+    _draw_energies(energies, numbers, top)
     for name, style, label in (
         ("from_start", "-", "from where they are initialised"),
         ("from_end", "--", "from where they end"),
@@ -155,18 +160,27 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _draw_energies(axes: Any, numbers: Mapping[str, Any]) -> None:
+def _draw_energies(axes: Any, numbers: Mapping[str, Any], top: int) -> None:
     """Draw both directions' energy at each state: its colour is the state's, dashes amortise."""
     depth = len(numbers["generator_terms"]["mean"][0])
     states = ["label", *(f"z{number}" for number in range(depth - 1)), "image"]
     all_means = []
-    for direction, style, first in (("generator", "-", 1), ("amortiser", "--", 0)):
+    for direction, style, below in (("generator", "-", 1), ("amortiser", "--", 0)):
         means, stds = (np.asarray(numbers[f"{direction}_terms"][k]) for k in ("mean", "std"))
         all_means.append(means)
         for layer in range(depth):
-            state = first + layer
+            state = layer + (below if layer >= top else 1 - below)
             label = f"{direction}'s error at {states[state]}"
-            _draw_band(axes, means[:, layer], stds[:, layer], style, label=label, color=f"C{state}")
+            colour, width = f"C{state}", 1.5
+            if top and state == top:  # the amortiser predicts a shared state from both ends
+                label += " from the label" if layer < top else " from the image"
+                width = 1.5 if layer < top else 3
+            _draw_band(
+                *(axes, means[:, layer], stds[:, layer], style),
+                label=label,
+                color=colour,
+                linewidth=width,
+            )
     axes.set(ylabel="unweighted energy per image", yscale="log")
     # An amortised activity's own error is 0 at first, and rounding later: neither is to be seen.
     values = np.concatenate(all_means)

@@ -71,20 +71,25 @@ def n_inference_steps(config: TrainConfig) -> int:
 
 def n_layers(model: ModelConfig) -> int:
     """Count the layers of either direction."""
-    return len(model.channels) + 1 if model.name == "cnn" else model.depth
+    if model.name == "cnn":
+        return len(model.channels) + 1
+    return model.depth + (len(model.label_widths) + 1) * (model.name == "bimodal")
 
 
 def _check_model(model: ModelConfig) -> None:
+    if model.parameterisation == "mupc" and model.name != "mlp":
+        raise UserError(
+            "model.parameterisation=mupc is defined for one chain of dense layers: choose "
+            "model=mlp, or standard"
+        )
+    if len(model.label_widths) > _MOST_STAGES:
+        raise UserError(f"model.label_widths must have at most {_MOST_STAGES} numbers")
     if model.name != "cnn":
         return
     if not model.channels:
         raise UserError("model.channels must have a number for each hidden state, such as [32,64]")
     if len(model.channels) > _MOST_STAGES:
         raise UserError(f"model.channels must have at most {_MOST_STAGES} numbers")
-    if model.parameterisation == "mupc":
-        raise UserError(
-            "model.parameterisation=mupc is defined for dense layers: choose model=mlp, or standard"
-        )
 
 
 def _check_layer_weights(config: TrainConfig) -> None:
@@ -93,7 +98,10 @@ def _check_layer_weights(config: TrainConfig) -> None:
         if factors is None:
             continue
         if len(factors) != (wanted := n_layers(config.model)):
-            counted = "len(model.channels) + 1" if config.model.name == "cnn" else "model.depth"
+            counted = {
+                "cnn": "len(model.channels) + 1",
+                "bimodal": "model.depth + len(model.label_widths) + 1",
+            }.get(config.model.name, "model.depth")
             raise UserError(
                 f"inference.{direction}_layer_weights must have {counted} = {wanted} numbers, "
                 f"not {len(factors)}"
@@ -115,6 +123,11 @@ def _check_algorithm(config: TrainConfig) -> None:
             raise UserError(
                 f"algorithm={name} learns from its outputs alone: it has no layer weights"
             )
+    if config.model.name == "bimodal" and not algorithm.generator_learns:
+        raise UserError(
+            f"model=bimodal: the label is predicted by the generator, and {name} has none that "
+            "learns; choose another algorithm, or another model"
+        )
     weights = {
         "forward_energy_weight": (algorithm.generator_learns, config.forward_energy_weight),
         "backward_energy_weight": (algorithm.amortiser_learns, config.backward_energy_weight),
@@ -135,12 +148,17 @@ def _check_mode(config: TrainConfig) -> None:
                 f"model.latent={n_latent}: in mode=supervised the label is all of the top layer; "
                 "choose mode=hybrid or mode=unsupervised"
             )
-        if config.inference.latent_precision:
+        if config.inference.latent_precision and config.model.name != "bimodal":
             raise UserError(
                 "inference.latent_precision is the prior of latent units: choose model.latent, and "
                 "mode=hybrid or mode=unsupervised"
             )
         return
+    if config.model.name == "bimodal":
+        raise UserError(
+            f"mode={mode} has latent units beside the label, and model=bimodal has a shared state: "
+            "choose mode=supervised, or another model"
+        )
     if n_latent == 0:
         raise UserError(f"mode={mode} has latent units: say how many, as by model.latent=32")
     algorithm = ALGORITHMS[name]

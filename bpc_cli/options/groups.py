@@ -1,4 +1,4 @@
-"""The typed schema of the options of each group: model, data, inference and so on."""
+"""The typed schema of the options of each group but data: model, inference and so on."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from bpc_cli.options.declare import option
 @dataclasses.dataclass
 class ModelConfig:
     name: str = option(
-        "what layers there are: dense, or convolutions",
+        "what layers there are: dense, convolutions, or two chains that share a hidden state",
         choices=names.ARCHITECTURES,
         before="mlp",
     )
@@ -27,6 +27,16 @@ class ModelConfig:
         "units",
         at_least=0,
         before=0,
+    )
+    shared: int = option(
+        "bimodal: units of the state that label and image share", "units", at_least=1, before=128
+    )
+    label_widths: list[int] = option(
+        "bimodal: units of each hidden state between the label and the shared one, label side "
+        "first; width and depth are of those between the shared one and the image",
+        "units",
+        at_least=1,
+        before=[64],
     )
     channels: list[int] = option(
         "cnn: channels of each hidden state, image side first",
@@ -155,7 +165,7 @@ class InferenceConfig:
         was="inference.label_decay",
     )
     latent_precision: float = option(
-        "prior precision of latent units: the weight of ½ ‖latent‖²",
+        "prior precision of latent units, or of what label and image share: the weight of ½ ‖·‖²",
         at_least=0,
         before=0.0,
     )
@@ -167,92 +177,6 @@ class AlgorithmConfig:
         "; ".join(f"{name}: {each.about}" for name, each in ALGORITHMS.items()),
         choices=tuple(ALGORITHMS),
         before="bpc",
-    )
-
-
-@dataclasses.dataclass
-class DataConfig:
-    name: str = option("data set: auto, digits, image_folder, or TFDS's name (mnist, kmnist, …)")
-    dir: str | None = option(
-        "TFDS data directory, or image_folder's; null: $TFDS_DATA_DIR or ~/tensorflow_datasets",
-        may_change=True,
-    )
-    archive_dir: str | None = option(
-        "folder with the data set's original archives, instead of a download",
-        may_change=True,
-    )
-    mean: Any = option(  # OmegaConf has no type for "a number or a list of numbers"
-        "mean subtracted from pixels; one number, or a list with one for each channel",
-        "[0, 1] pixels",
-        per_channel=True,
-    )
-    std: Any = option(
-        "standard deviation that pixels are divided by; one number, or one for each channel",
-        "[0, 1] pixels",
-        above=0,
-        per_channel=True,
-    )
-
-
-@dataclasses.dataclass
-class TrainDataConfig(DataConfig):
-    image_size: int = option(
-        "image_folder: height and width that images are scaled and cut to",
-        "pixels",
-        at_least=1,
-        at_most=4096,
-        before=32,
-    )
-    channels: int = option(
-        "image_folder: 1 for grey, 3 for colour", at_least=1, at_most=3, before=3
-    )
-    noise: float = option(
-        "augmentation: standard deviation of Gaussian noise on training images",
-        "[0, 1] pixels",
-        at_least=0,
-        before=0.0,
-    )
-    flip: bool = option("augmentation: mirror every other training image, at random", before=False)
-    crop: int = option(
-        "augmentation: pad training images by so much, and cut them at random places",
-        "pixels",
-        at_least=0,
-        at_most=100,
-        before=0,
-    )
-    shift: int = option(
-        "augmentation: largest random shift of training images",
-        "pixels",
-        at_least=0,
-        at_most=100,
-        before=0,
-    )
-    shift_fraction: float = option(
-        "augmentation: fraction of training images that are shifted",
-        at_least=0,
-        at_most=1,
-        before=1.0,
-        was="data.shift_share",
-    )
-    augmentation: dict[str, Any] = option(
-        "other augmentations by name, such as {noise: 0.1}",
-        takes_any_keys=True,
-        before={},
-    )
-    label_fraction: float = option(
-        "fraction of training labels that are known; 0: unsupervised",
-        at_least=0,
-        at_most=1,
-        before=1.0,
-    )
-    n_train: int | None = option(
-        "size of the training set, its first images; null: all", "images", at_least=1, before=None
-    )
-    n_validation: int = option(
-        "size of the validation set, the last training images; 0: the test set is used",
-        "images",
-        at_least=0,
-        before=0,
     )
 
 

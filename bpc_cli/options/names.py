@@ -11,7 +11,7 @@ ACTIVATIONS = {
     "selu": "selu",
     "silu": "silu",
 }
-ARCHITECTURES = ("mlp", "cnn")
+ARCHITECTURES = ("mlp", "cnn", "bimodal")
 POOLINGS = ("max", "avg", "stride")
 UPSAMPLINGS = ("transpose", "resize")
 # Each name is that of a function of `jax.nn`.

@@ -7,6 +7,7 @@ Defaults live in `configs/`; `options.check` turns a composed config into these 
 import dataclasses
 
 from bpc_cli.options import names
+from bpc_cli.options.data_groups import TrainDataConfig
 from bpc_cli.options.declare import option
 from bpc_cli.options.groups import (
     AlgorithmConfig,
@@ -16,7 +17,6 @@ from bpc_cli.options.groups import (
     ModelConfig,
     OptimConfig,
     PlotsConfig,
-    TrainDataConfig,
 )
 
 
