@@ -153,7 +153,10 @@ def subjects_of(
     on_host = jax.device_get(models)
     for number in range(trained.n_seeds):
         yield diagnostics.Subject(
-            take(on_host, number), *how, **dataclasses.asdict(config.diagnosis)
+            take(on_host, number),
+            *how,
+            **dataclasses.asdict(config.diagnosis),
+            sampling=plan.sampling,
         )
 
 

@@ -27,7 +27,6 @@ from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.check import changed_options, check_saved_config, unknown_choice
 from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
 from bpc_cli.options.data_groups import TrainDataConfig
-from bpc_cli.options.evaluation_schema import EvalConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.loop import Ensemble
 from bpc_cli.runs.plan import Plan, Schedule
@@ -184,32 +183,6 @@ def build_inference(config: TrainConfig) -> Inference:
         _array_or_none(inference.tolerance),
         _array_or_none(inference.label_precision or None),
         _array_or_none(inference.latent_precision or None),
-    )
-
-
-def build_test_inference(trained: TrainConfig, config: EvalConfig) -> Inference:
-    """Build how activities relax at test time: as in training, but for what is asked otherwise.
-
-    Raises:
-        UserError: for an optimiser that optax does not have.
-    """
-    optim, asked = trained.optim, config.optim
-    if asked.activity is not None:
-        optim = dataclasses.replace(optim, activity=asked.activity, activity_args={})
-    if asked.activity_args:
-        optim = dataclasses.replace(optim, activity_args=asked.activity_args)
-    if asked.activity_lr is not None:
-        optim = dataclasses.replace(optim, activity_lr=asked.activity_lr)
-    inference = trained.inference
-    if config.inference.n_steps is not None:
-        inference = dataclasses.replace(inference, n_steps=config.inference.n_steps)
-    weights = {
-        name: getattr(config, name)
-        for name in ("forward_energy_weight", "backward_energy_weight")
-        if getattr(config, name) is not None
-    }
-    return build_inference(
-        dataclasses.replace(trained, optim=optim, inference=inference, **weights)
     )
 
 

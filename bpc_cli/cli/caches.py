@@ -77,6 +77,12 @@ def _caches() -> list[Cache]:
     data = data_directory()
     return [
         Cache("compiled programs", cache_directory() / "jax", "BPC_CACHE_DIR", is_locked=False),
+        Cache(
+            "classifiers of samples",
+            cache_directory() / "classifiers",
+            "BPC_CACHE_DIR",
+            is_locked=False,
+        ),
         Cache("packed data sets", packed_below(data), "TFDS_DATA_DIR"),
         Cache("packed folders of images", folders_in_cache(), "BPC_CACHE_DIR"),
         Cache("data sets as TFDS has them", data, "TFDS_DATA_DIR", is_ours=False),

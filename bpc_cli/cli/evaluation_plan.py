@@ -4,10 +4,14 @@ import dataclasses
 from collections.abc import Collection
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from bpc_cli import diagnostics
-from bpc_cli.cli.build import build_test_inference
+from bpc_cli.cli.build import build_inference
 from bpc_cli.core.inference import Inference
+from bpc_cli.core.langevin import Langevin
 from bpc_cli.data.datasets import Dataset
+from bpc_cli.diagnostics import Sampling
 from bpc_cli.errors import UserError
 from bpc_cli.evaluation.convergence import MOST_STEPS
 from bpc_cli.evaluation.results import count_steps
@@ -21,6 +25,7 @@ _ADVICE = {
     "inference": "this run makes none: choose others, or inference.n_steps",
     "a label": "a run of mode=unsupervised has none: choose others",
     "latent units": "this run has none: choose others, or train with mode=hybrid or unsupervised",
+    "samples": "none are asked for: say how many, as by samples=1000",
 }
 
 
@@ -34,6 +39,7 @@ class EvaluationPlan(NamedTuple):
         followed: how activities relax in diagnostics, with the most steps that these take.
         to_convergence: whether they take only those that it takes to converge.
         figure_formats: formats of figures beside PNG.
+        sampling: how images are sampled.
     """
 
     inference: Inference
@@ -42,6 +48,7 @@ class EvaluationPlan(NamedTuple):
     followed: Inference
     to_convergence: bool
     figure_formats: list[str]
+    sampling: Sampling
 
     def describe(self, dataset: Dataset) -> str:
         """Say what is computed, which may take minutes."""
@@ -71,6 +78,7 @@ def plan_evaluation(trained: TrainConfig, config: EvalConfig) -> EvaluationPlan:
         "inference": infers,
         "a label": trained.mode != "unsupervised",
         "latent units": trained.model.latent > 0,
+        "samples": config.samples > 0,
     }
     if lowest_energy and not has["a label"]:
         raise UserError(
@@ -79,9 +87,38 @@ def plan_evaluation(trained: TrainConfig, config: EvalConfig) -> EvaluationPlan:
         )
     if lowest_energy is None:
         lowest_energy = has["a label"] and not ALGORITHMS[trained.algorithm.name].amortiser_learns
-    chosen = choose_diagnostics(config.diagnostics, {name for name in has if has[name]})
-    formats = config.plots.format
-    return EvaluationPlan(inference, lowest_energy, chosen, followed, to_convergence, formats)
+    asked = [*config.diagnostics, *["sampling"] * (config.samples > 0)]
+    return EvaluationPlan(
+        inference,
+        lowest_energy,
+        choose_diagnostics(asked, {name for name in has if has[name]}),
+        followed,
+        to_convergence,
+        config.plots.format,
+        plan_sampling(trained, config),
+    )
+
+
+def plan_sampling(trained: TrainConfig, config: EvalConfig) -> Sampling:
+    """Plan how images are sampled.
+
+    Raises:
+        UserError: if all steps are burn-in.
+    """
+    steps = config.sampling
+    if config.samples and steps.burn_in >= steps.n_steps:
+        raise UserError(
+            f"sampling.burn_in={steps.burn_in} must be below sampling.n_steps={steps.n_steps}"
+        )
+    if config.samples and ALGORITHMS[trained.algorithm.name].by_backpropagation:
+        raise UserError(
+            f"samples={config.samples}: algorithm={trained.algorithm.name} has no energy to sample "
+            "from"
+        )
+    if config.samples == 1:
+        raise UserError("samples=1: a distance between distributions takes two samples or more")
+    langevin = build_langevin(trained, config)
+    return Sampling(config.samples, langevin, steps.burn_in, steps.label == "clamped")
 
 
 def choose_diagnostics(asked: list[str], has: Collection[str]) -> list[str]:
@@ -105,3 +142,44 @@ def choose_diagnostics(asked: list[str], has: Collection[str]) -> list[str]:
             raise UserError(f"diagnostics=[{','.join(needing)}] are of {need}, and {advice}")
         chosen = [name for name in chosen if name not in needing]
     return chosen
+
+
+def build_test_inference(trained: TrainConfig, config: EvalConfig) -> Inference:
+    """Build how activities relax at test time: as in training, but for what is asked otherwise.
+
+    Raises:
+        UserError: for an optimiser that optax does not have.
+    """
+    return build_inference(_at_test_time(trained, config))
+
+
+def build_langevin(trained: TrainConfig, config: EvalConfig) -> Langevin:
+    """Build the steps of sampling, as large as activities' own."""
+    rate = _at_test_time(trained, config).optim.activity_lr
+    if trained.inference.reduction == "mean":
+        rate /= trained.batch_size
+    return Langevin(
+        jnp.asarray(rate, jnp.result_type(float)),
+        jnp.asarray(config.inference.noise, jnp.result_type(float)),
+        config.sampling.n_steps,
+    )
+
+
+def _at_test_time(trained: TrainConfig, config: EvalConfig) -> TrainConfig:
+    """Put what an evaluation asks for in place of what a run was trained with."""
+    optim, asked = trained.optim, config.optim
+    if asked.activity is not None:
+        optim = dataclasses.replace(optim, activity=asked.activity, activity_args={})
+    if asked.activity_args:
+        optim = dataclasses.replace(optim, activity_args=asked.activity_args)
+    if asked.activity_lr is not None:
+        optim = dataclasses.replace(optim, activity_lr=asked.activity_lr)
+    inference = trained.inference
+    if config.inference.n_steps is not None:
+        inference = dataclasses.replace(inference, n_steps=config.inference.n_steps)
+    weights = {
+        name: getattr(config, name)
+        for name in ("forward_energy_weight", "backward_energy_weight")
+        if getattr(config, name) is not None
+    }
+    return dataclasses.replace(trained, optim=optim, inference=inference, **weights)

@@ -3,7 +3,7 @@
 A diagnostic is a module here that offers
 
 - `NEEDS`: what a model must have for there to be anything to measure, some of "inference", "a
-  label" and "latent units",
+  label" and "latent units", or "samples" that are asked for,
 - `RELAXES`: which of the relaxations in `convergence.follow_energies` its steps are of,
 - `metrics_of(numbers)`, if any of its numbers are metrics by which runs are compared,
 - `diagnose(subject)`: its `Diagnosis`, which is numbers, lines of text and figures by file name.
@@ -26,12 +26,29 @@ if TYPE_CHECKING:  # so that names can be listed without JAX
     from matplotlib.figure import Figure
 
     from bpc_cli.core.inference import Inference
+    from bpc_cli.core.langevin import Langevin
     from bpc_cli.core.models import Model
     from bpc_cli.data.datasets import Dataset
     from bpc_cli.evaluation.convergence import Convergence
 
 
 _FOLLOWED = 100  # images, enough for a mean energy
+
+
+class Sampling(NamedTuple):
+    """How images are sampled.
+
+    Attributes:
+        n_samples: how many.
+        langevin: the steps of a chain.
+        burn_in: how many of them come before autocorrelation is measured.
+        label_known: whether labels are clamped.
+    """
+
+    n_samples: int
+    langevin: "Langevin"
+    burn_in: int
+    label_known: bool
 
 
 class Subject(NamedTuple):
@@ -45,6 +62,7 @@ class Subject(NamedTuple):
         n_images: how many test images to use, the first.
         image: the number of the test image that is looked at alone.
         hidden: the fractions of pixels that completion hides.
+        sampling: how images are sampled.
     """
 
     model: "Model"
@@ -54,6 +72,7 @@ class Subject(NamedTuple):
     n_images: int
     image: int
     hidden: Sequence[float]
+    sampling: Sampling
 
     def test_images(self) -> "tuple[Array, Array]":
         """Take the test images to use, and their labels."""

@@ -224,6 +224,14 @@ _OF_WHOLE_IMAGES = (
         *("%", 2, "higher"),
         compared=True,
     ),
+    Metric("sample_score", "score of samples", "", 3, "higher", compared=True),
+    Metric(
+        "sample_frechet_distance",
+        "Fréchet distance of samples",
+        *("by the classifier's features", 2, "lower"),
+        compared=True,
+    ),
+    Metric("sample_accuracy", "samples recognised", "%", 2, "higher", compared=True),
     Metric("activity_change", "change of activities by inference", "fraction", 4),
     Metric(
         "generation_activity_change",

@@ -22,6 +22,11 @@ class EvalInferenceConfig:
         at_least=0,
         at_most=1_000_000,
     )
+    noise: float = option(
+        "noise of Langevin steps, in units of √(2 · activity_lr): the square root of the "
+        "temperature, of which 1 samples from exp(-energy)",
+        at_least=0,
+    )
 
 
 @dataclasses.dataclass
@@ -64,6 +69,18 @@ class DiagnosisConfig:
 
 
 @dataclasses.dataclass
+class SamplingConfig:
+    label: str = option(
+        "label in sampling: of each class in turn, or free and only initialised so",
+        choices=names.SAMPLED_LABELS,
+    )
+    n_steps: int = option("Langevin steps of a sample's chain", "steps", at_least=1)
+    burn_in: int = option(
+        "first steps, left out of the autocorrelation that is reported", "steps", at_least=0
+    )
+
+
+@dataclasses.dataclass
 class EvalConfig:
     checkpoint: str = option(
         "run directory, checkpoint file, or a sweep's directory for all of its runs",
@@ -95,6 +112,14 @@ class EvalConfig:
         "diagnostics by name, or [all]; an unknown name lists them", section="diagnosis"
     )
     diagnosis: DiagnosisConfig = dataclasses.field(default_factory=DiagnosisConfig)
+    samples: int = option(
+        "images to sample from the network's energy by Langevin steps",
+        "images",
+        section="sampling",
+        at_least=0,
+        at_most=1_000_000,
+    )
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     data: EvalDataConfig = dataclasses.field(default_factory=EvalDataConfig)
     plots: PlotsConfig = dataclasses.field(default_factory=PlotsConfig)
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)

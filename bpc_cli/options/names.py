@@ -23,6 +23,7 @@ INITS = ("amortised", "generative", "zeros", "noise")
 REDUCTIONS = ("mean", "sum")
 MATMUL_PRECISIONS = ("bfloat16", "tensorfloat32", "float32", "highest")
 HIDDEN_PARTS = ("top", "left", "random", "square")  # of images that are completed
+SAMPLED_LABELS = ("clamped", "free")
 CHECKPOINTS = ("last", "best")
 ON_DIVERGENCE = ("stop", "continue_sweep")
 ON_INSTABILITY = ("warn", "stop", "ignore")
@@ -39,6 +40,7 @@ SECTIONS = {
     "inference": "Inference",
     "optim": "Optimisation",
     "diagnosis": "Diagnostics",
+    "sampling": "Sampling",
     "run": "Run",
     "logger": "Logging and checkpoints",
     "plots": "Figures",
