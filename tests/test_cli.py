@@ -419,6 +419,11 @@ WRONG = [
     ),
     ("algorithm=bp data.label_fraction=0.1", "algorithm=bp learns from labels alone"),
     ("algorithm=discpc data.label_fraction=0", "it would learn nothing"),
+    ("data.label_fraction=0 data.unlabelled=drop", "no image is left to train on"),
+    (
+        "data.label_fraction=0.1 data.unlabelled=drop inference.label_precision=1",
+        "and data.unlabelled=infer",
+    ),
     ("data.n_train=1437 data.n_validation=1", "more than the 1437 training images of digits"),
     ("algorithm=genpc forward_energy_weight=0", "genpc would learn nothing"),
     ("algorithm=discpc backward_energy_weight=0", "discpc would learn nothing"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import typing
 
 import hydra
@@ -139,7 +140,7 @@ def right_values(draw, path: str):
         return f"[{draw(st.sampled_from(limits['choices']))}]"
     if limits["per_channel"]:
         return draw(st.sampled_from(["0.5", "1", "[0.5]", "[0.5,0.4,1]"]))
-    if path == "model.channels":
+    if path in ("model.channels", "model.label_widths"):
         return draw(st.sampled_from(["[1]", "[4,8]"]))
     if limits["choices"]:
         return draw(st.sampled_from(limits["choices"]))
@@ -165,10 +166,13 @@ def right_lines(draw):
     groups = draw(st.lists(st.sampled_from(sorted(GROUPS)), max_size=3, unique=True))
     chosen = [f"{group}={draw(st.sampled_from(GROUPS[group]))}" for group in groups]
     line = chosen + [f"{path}={draw(right_values(path))}" for path in paths]
-    labels = {"data.label_fraction", "inference.label_precision"}
+    labels = {"data.label_fraction", "data.unlabelled", "inference.label_precision"}
     labels |= {"mode", "model.latent", "inference.latent_precision"}
     assume(not any(word.partition("=")[0] in labels for word in line))  # they combine with little
     infers = any(word.startswith(("inference", "experiment")) for word in line)
+    said = " ".join(line)  # what is defined for some models alone
+    assume(not ("bimodal" in said and re.search("discpc|discriminative|mupc", said)))
+    assume(not ("mupc" in said and re.search("model(.name)?=(cnn|vgg)|cifar", said)))
     assume(not (infers and any(word.endswith(("=bp", "_bp")) for word in line)))
     return line
 

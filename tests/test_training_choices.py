@@ -8,14 +8,16 @@ import pytest
 from by_hand import ByHand
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_files import lines_of
 from small_models import inference_of, learning_of, sgd, small_model, train_step
 
+import bpc_cli
 from bpc_cli.core.learning import Batch, make_state
 from bpc_cli.core.optimisers import clipped, make_optimiser
 from bpc_cli.core.training import Chunk, Examples, Training, train_chunk
 from bpc_cli.data.augmentation import AUGMENTATIONS, Noise, Shift
 from bpc_cli.data.datasets import load_digits
-from bpc_cli.data.examples import labelled_examples, shortened
+from bpc_cli.data.examples import batch_indices, labelled_examples, shortened
 from bpc_cli.data.pixels import PixelScale
 from bpc_cli.errors import UserError
 
@@ -267,3 +269,38 @@ def test_validation_images_are_the_last_of_the_training_set_and_are_not_trained_
     for wanted in ((1437, 1), (None, 1437), (1438, 0)):
         with pytest.raises(UserError, match="ask for more than the 1437 training images"):
             shortened(whole, *wanted)
+
+
+@pytest.mark.parametrize("algorithm", ["bp", "bpc"])
+def test_images_without_a_label_can_be_dropped(algorithm, bpc_train, tmp_path):
+    """Each seed trains on its own labelled images, as on a data set of these alone."""
+    n_iters, batch_size, fraction, seed = 12, 8, 0.1, 1
+    words = (f"algorithm={algorithm}", "data=digits", "model.width=6", "optim.param=sgd")
+    code, _, err, _ = bpc_train(
+        *(*words, "optim.param_lr=0.01", f"batch_size={batch_size}", f"n_train_iters={n_iters}"),
+        *(f"data.label_fraction={fraction}", "data.unlabelled=drop", "n_seeds=2"),
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    assert (code, err) == (0, "")
+    digits = load_digits()
+    own = labelled_examples(digits.train_labels, fraction, seed)
+    images, labels = digits.train_images[own], digits.train_labels[own]
+    assert len(images) < 0.12 * len(digits.train_images)
+    trained, _ = bpc_cli.load(f"{tmp_path}/run", seed=seed)
+    model = bpc_cli.make_model(
+        bpc_cli.Mlp(6), jax.random.PRNGKey(seed), 10, digits.image_shape, trained.pixel_scale
+    )
+    training = Training(
+        inference_of((1.0, 1.0), sgd(0.5, batch_size), algorithm == "bpc", algorithm),
+        learning_of((1.0, 1.0), sgd(0.01), algorithm),
+        (),
+        jax.random.PRNGKey(seed),
+    )
+    rows = batch_indices(seed, 1, n_iters, len(images), batch_size)
+    state, _ = train_on(model, training, Examples(jnp.asarray(images), jnp.asarray(labels)), rows)
+    for ours, theirs in zip(jax.tree.leaves(trained), jax.tree.leaves(state.model), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    epochs = [line["epoch"] for line in lines_of(tmp_path / "run") if line["seed"] == seed]
+    assert epochs == [
+        step * batch_size // (len(images) // batch_size * batch_size) for step in range(12)
+    ]

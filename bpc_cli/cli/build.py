@@ -8,7 +8,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from bpc_cli.cli.architecture import model_maker
 from bpc_cli.core.algorithms import inference_weights, learning_weights
@@ -62,6 +63,8 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
             than optimisers count.
     """
     n_examples = len(dataset.train_images)
+    if drops_images(config):
+        n_examples = int(_labelled(config, dataset, config.seed).sum())
     if config.batch_size > n_examples:
         raise UserError(
             f"batch_size must be at most {n_examples}, the size of the training set, "
@@ -82,6 +85,7 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
             n_iters, config.test_every, config.log_every, *distance, config.keep_every
         ),
         dataset=dataset,
+        n_examples=n_examples,
         tested=tested_metrics(
             has_label=config.mode != "unsupervised", has_latent=config.model.latent > 0
         ),
@@ -103,17 +107,27 @@ def build_ensemble(config: TrainConfig, plan: Plan) -> Ensemble:
     Raises:
         UserError: for optimisers, schedules or augmentations that do not exist or are not accepted.
     """
-    fraction, labels = config.data.label_fraction, plan.dataset.train_labels
     trainings = [build_training(config, seed, plan.schedule.n_iters) for seed in plan.seeds]
-    known = None
-    if fraction < 1:
-        known = stack([labelled_examples(labels, fraction, seed) for seed in plan.seeds])
+    known = trained_on = None
+    if config.data.label_fraction < 1:
+        known = stack([_labelled(config, plan.dataset, seed) for seed in plan.seeds])
+    if drops_images(config) and known is not None:
+        trained_on, known = np.stack([np.flatnonzero(each) for each in known]), None
     maker = model_maker(config, plan.dataset.n_classes, plan.dataset.image_shape)
     states = [
         _make_state(maker, jax.random.PRNGKey(seed), training.learning)
         for seed, training in zip(plan.seeds, trainings, strict=True)
     ]
-    return Ensemble(stack(trainings), known, stack(states))
+    return Ensemble(stack(trainings), known, trained_on, stack(states))
+
+
+def drops_images(config: TrainConfig) -> bool:
+    """Say whether training images without a known label are left out."""
+    return config.data.label_fraction < 1 and config.data.unlabelled == "drop"
+
+
+def _labelled(config: TrainConfig, dataset: Dataset, seed: int) -> Bool[np.ndarray, " examples"]:
+    return labelled_examples(dataset.train_labels, config.data.label_fraction, seed)
 
 
 # These programs run once and are slow to optimise: level 1 halves their compilation.

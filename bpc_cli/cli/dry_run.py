@@ -13,7 +13,6 @@ from bpc_cli.cli.build import build_inference, build_training
 from bpc_cli.cli.limits import memory_needed, state_shapes
 from bpc_cli.core.learning import TrainState
 from bpc_cli.core.models import Model
-from bpc_cli.data.datasets import Dataset
 from bpc_cli.evaluation.cost import flops_per_step
 from bpc_cli.options.algorithms import ALGORITHMS
 from bpc_cli.options.schema import TrainConfig
@@ -40,7 +39,7 @@ def describe(config: TrainConfig, plan: Plan, directory: Path, iteration: int) -
     return "\n".join(
         f"{name:<11} {text}"
         for name, text in (
-            ("data", _data(plan.dataset)),
+            ("data", _data(plan)),
             *_model(state.model, len(plan.seeds)),
             ("algorithm", _algorithm(config)),
             ("cost", _cost(config, plan, state)),
@@ -51,9 +50,10 @@ def describe(config: TrainConfig, plan: Plan, directory: Path, iteration: int) -
     )
 
 
-def _data(dataset: Dataset) -> str:
+def _data(plan: Plan) -> str:
+    dataset = plan.dataset
     return (
-        f"{dataset.name}: {len(dataset.train_images):,} training images of "
+        f"{dataset.name}: {plan.n_examples:,} training images of "
         f"{_shape(dataset.image_shape)} in {dataset.n_classes} classes, "
         f"{len(dataset.test_images):,} to test on"
     )
@@ -114,7 +114,7 @@ def _memory(config: TrainConfig, plan: Plan) -> str:
 
 def _steps(plan: Plan, iteration: int) -> str:
     schedule = plan.schedule
-    epochs = schedule.n_iters / (len(plan.dataset.train_images) // plan.batch_size)
+    epochs = schedule.n_iters / (plan.n_examples // plan.batch_size)
     done = f", {iteration:,} of them done" if iteration else ""
     return (
         f"{schedule.n_iters:,} of {plan.batch_size:,} images, {epochs:,.1f} epochs{done}; "

@@ -189,17 +189,24 @@ def _check_mode(config: TrainConfig) -> None:
 def _check_labels(config: TrainConfig) -> None:
     name, fraction = config.algorithm.name, config.data.label_fraction
     algorithm = ALGORITHMS[name]
+    infers_labels = fraction < 1 and config.data.unlabelled == "infer"
+    if config.inference.label_precision and not infers_labels:
+        raise UserError(
+            "inference.label_precision is the prior of labels that are free in training: "
+            "choose data.label_fraction below 1, and data.unlabelled=infer"
+        )
     if fraction == 1:
-        if config.inference.label_precision:
+        return
+    if config.data.unlabelled == "drop":
+        if fraction == 0:
             raise UserError(
-                "inference.label_precision is the prior of labels that are free in training: "
-                "choose data.label_fraction below 1"
+                "data.label_fraction=0 and data.unlabelled=drop: no image is left to train on"
             )
         return
     if algorithm.by_backpropagation:
         raise UserError(
             f"data.label_fraction={fraction}: algorithm={name} learns from labels alone, and "
-            "cannot use an image without one"
+            "cannot use an image without one; data.unlabelled=drop trains on the others alone"
         )
     if config.model.label_loss == "cross_entropy":
         raise UserError(

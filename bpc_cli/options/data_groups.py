@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from bpc_cli.options import names
 from bpc_cli.options.declare import option
 
 
@@ -80,6 +81,11 @@ class TrainDataConfig(DataConfig):
         at_least=0,
         at_most=1,
         before=1.0,
+    )
+    unlabelled: str = option(
+        "training images whose label is not known: infer it, or train on the others alone",
+        choices=names.UNLABELLED,
+        before="infer",
     )
     n_train: int | None = option(
         "size of the training set, its first images; null: all", "images", at_least=1, before=None

@@ -23,6 +23,7 @@ INITS = ("amortised", "generative", "zeros", "noise")
 REDUCTIONS = ("mean", "sum")
 MATMUL_PRECISIONS = ("bfloat16", "tensorfloat32", "float32", "highest")
 HIDDEN_PARTS = ("top", "left", "random", "square")  # of images that are completed
+UNLABELLED = ("infer", "drop")
 SAMPLED_LABELS = ("clamped", "free")
 CHECKPOINTS = ("last", "best")
 ON_DIVERGENCE = ("stop", "continue_sweep")

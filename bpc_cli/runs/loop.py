@@ -10,7 +10,7 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Integer
 from tqdm import tqdm
 
 from bpc_cli.core.ensembles import join, take
@@ -36,11 +36,13 @@ class Ensemble(eqx.Module):
     Attributes:
         training: how each trains.
         label_known: whose labels each knows; None: everyone's.
+        trained_on: which training images each is trained on; None: all.
         states: models and optimiser states.
     """
 
     training: Training
     label_known: Bool[np.ndarray, "seeds examples"] | None
+    trained_on: Integer[np.ndarray, "seeds chosen"] | None
     states: TrainState
 
 
@@ -180,14 +182,16 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
     label_known = join([run.ensemble.label_known for run in runs])
     examples = Examples(*jax.device_put((dataset.train_images, dataset.train_labels, label_known)))
     seeds = [seed for run in runs for seed in run.plan.seeds]
+    trained_on = join([run.ensemble.trained_on for run in runs])
 
     def take_steps(first: int, last: int, states: TrainState) -> Steps:
         indices = np.zeros((len(seeds), capacity, batch_size), np.int32)
         batches = functools.cache(batch_indices)  # many runs of a sweep share a seed
-        for rows, seed in zip(indices, seeds, strict=True):
-            rows[: last - first + 1] = batches(
-                seed, first, last, len(dataset.train_images), batch_size
-            )
+        for number, seed in enumerate(seeds):
+            rows = batches(seed, first, last, plan.n_examples, batch_size)
+            if trained_on is not None:
+                rows = trained_on[number][rows]
+            indices[number, : last - first + 1] = rows
         rows_of_steps, n_steps = jax.device_put((indices, np.int32(last - first + 1)))
         states, metrics, end = jax.block_until_ready(
             train_ensemble(Chunk(examples, rows_of_steps, n_steps, training), states)

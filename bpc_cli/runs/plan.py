@@ -71,6 +71,7 @@ class Plan:
         batch_size: images per training step.
         schedule: when it tests, logs and saves.
         dataset: the data set really used.
+        n_examples: how many of its training images each seed trains on.
         tested: the metrics of its tests; its best state is chosen by the first.
         label_loss: the amortiser's error at the label.
         title: what its curves are headed by, beside data set and seeds.
@@ -89,6 +90,7 @@ class Plan:
     batch_size: int
     schedule: Schedule
     dataset: Dataset
+    n_examples: int
     tested: Sequence[Metric]
     label_loss: str
     title: str

@@ -208,7 +208,7 @@ class Recorder:
     def _lines_of(
         self, iteration: int, seconds: float, values: Mapping[str, Float[np.ndarray, " seeds"]]
     ) -> list[MetricsLine]:
-        per_epoch = len(self._plan.dataset.train_images) // self._plan.batch_size
+        per_epoch = self._plan.n_examples // self._plan.batch_size
         return [
             {
                 "iteration": iteration,
