@@ -8,7 +8,7 @@ ARGS ?=
 READY := $(VENV)/.ready
 
 .PHONY: install docs notebooks help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
-.PHONY: table-seeds tradeoff table-algorithms table-cifar table-depth bench wheel release vendor lock
+.PHONY: table-seeds tradeoff table-algorithms table-cifar table-depth paper bench wheel release vendor lock
 
 install: $(READY) ## make the environment
 
@@ -70,25 +70,38 @@ tradeoff: $(READY) ## docs/results.md's sweep on MNIST: nine weights by five see
 		hydra.sweep.dir=outputs/tradeoff $(ARGS)
 	$(VENV)/bin/bpc-report outputs/tradeoff
 
+# At test time, chosen on validation images.
+AT_TEST := inference.n_steps=100 optim.activity=adam optim.activity_lr=0.05
+
+# Completion first, at equal energy weights: of what two evaluations measure, reports take the later.
 table-algorithms: $(READY) ## docs/results.md's table: every algorithm at best_mnist's size (an hour)
 	$(VENV)/bin/bpc-train -m data=mnist n_seeds=5 hydra.sweep.dir=outputs/comparison \
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		$(ARGS)
-	$(VENV)/bin/python benchmarks/comparison.py outputs/comparison
+	$(VENV)/bin/bpc-eval outputs/comparison $(AT_TEST) diagnostics=[completion] \
+		forward_energy_weight=1 backward_energy_weight=1 data.n_test=2000 \
+		diagnosis.n_images=2000 hydra.sweep.dir=outputs/comparison/completion/evaluations
+	$(VENV)/bin/bpc-eval outputs/comparison $(AT_TEST)
+	$(VENV)/bin/bpc-report outputs/comparison
 
 # For CIFAR-10 as a folder of images: ARGS="data=image_folder data.dir=FOLDER".
 table-cifar: $(READY) ## docs/results.md's table: every algorithm with convolutions on CIFAR-10 (40 minutes)
 	$(VENV)/bin/bpc-train -m seed=0,1,2 hydra.sweep.dir=outputs/small_cifar10 \
 		experiment=small_cifar10_bpc,small_cifar10_hpc,small_cifar10_discpc,small_cifar10_genpc,small_cifar10_bp \
 		$(ARGS)
-	$(VENV)/bin/python benchmarks/colour.py outputs/small_cifar10
+	$(VENV)/bin/bpc-eval outputs/small_cifar10 $(AT_TEST) lowest_energy=false data.n_test=1000
+	$(VENV)/bin/bpc-report outputs/small_cifar10
 
 table-depth: $(READY) ## docs/results.md's table: every algorithm at depths 2 to 8 (minutes)
 	$(VENV)/bin/bpc-train -m data=mnist n_seeds=3 hydra.sweep.dir=outputs/depths \
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		model.depth=2,3,4,6,8 model.width=128 n_epochs=2 inference.n_steps=null \
 		optim.activity_lr=0.3 $(ARGS)
-	$(VENV)/bin/python benchmarks/depths.py outputs/depths
+	$(VENV)/bin/bpc-eval outputs/depths data.n_test=1000
+	$(VENV)/bin/bpc-report outputs/depths
+
+paper: $(READY) ## the experiments of docs/paper.md, in order of cost; given again, it resumes (hours)
+	PATH="$(abspath $(VENV))/bin:$$PATH" bash benchmarks/paper.sh $(ARGS)
 
 docs: $(READY) ## build the documentation in site/, strictly and without a network
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet $(ARGS)

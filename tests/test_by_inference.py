@@ -19,6 +19,7 @@ from by_hand import ByHand
 from conftest import program_path
 from small_models import inference_of, sgd, small_model
 
+import bpc_cli
 from bpc_cli.data.pixels import PixelScale, denormalise
 from bpc_cli.evaluation.classification import classify_by_energy, classify_by_inference
 from bpc_cli.evaluation.cost import flops_per_image
@@ -167,6 +168,27 @@ def test_each_relaxations_change_is_reported(trained_bpc, command, tmp_path):
     change = rows["label clamped: change of activities"]
     assert change.startswith(f"{100 * metrics['generation_activity_change']:.2f} % of")
     assert done.stdout.count("next to nothing") == 1
+
+
+def test_the_first_test_images_alone_can_be_tested(trained_bpc, command, tmp_path):
+    done = command("bpc-eval", str(trained_bpc), "data.n_test=7", "hydra.run.dir=eval")
+    assert done.stdout.startswith("testing 7 images of digits")
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    model, _ = bpc_cli.load(str(trained_bpc))
+    digits = bpc_cli.load_dataset("digits")
+    right = model.classify(digits.test_images[:7]) == digits.test_labels[:7]
+    assert metrics["test_examples"] == 7
+    assert metrics["test_accuracy"] == pytest.approx(100 * np.mean(right))
+
+
+@pytest.mark.parametrize("rate", ["1e4", "1e30"])
+def test_inference_that_diverges_is_told(rate, trained_bpc, command, tmp_path):
+    words = (f"optim.activity_lr={rate}", "inference.n_steps=9", "hydra.run.dir=eval")
+    done = command("bpc-eval", str(trained_bpc), *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = "inference diverges in classification, and a smaller optim.activity_lr may help"
+    assert done.stdout.count(told) == 1
+    assert (tmp_path / "eval" / "metrics.json").exists()
 
 
 def table_of(stdout):

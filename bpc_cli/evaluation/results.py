@@ -18,7 +18,9 @@ from bpc_cli.evaluation.statistics import Spread, spread
 from bpc_cli.files import JsonObject
 
 _FEEDFORWARD = (*TEST_METRICS, METRICS["linear_decoding"])
-LITTLE_CHANGE = 0.02  # of activities, relative to where they were initialised
+# Of activities, relative to where they were initialised.
+LITTLE_CHANGE = 0.02
+_DIVERGED = 1_000
 Values = dict[str, float | None]
 _WAYS = {"feedforward": "feedforward", "relaxed": "inference", "lowest_energy": "energy-based"}
 # Tests by inference are of several relaxations: what is clamped, and what is measured of each; and
@@ -261,7 +263,9 @@ def describe_test(test: NetworkTest, seed: int, class_names: Sequence[str]) -> S
 
 
 def verdict_on(change: float, where: str = "") -> str:
-    """Say whether inference does next to nothing, given how far activities move."""
+    """Say whether inference does next to nothing or diverges, given how far activities move."""
+    if not change < _DIVERGED:
+        return f": inference diverges{where}, and a smaller optim.activity_lr may help"
     return f": inference does next to nothing{where}" if change < LITTLE_CHANGE else ""
 
 

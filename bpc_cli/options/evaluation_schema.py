@@ -57,6 +57,9 @@ class EvalDataConfig:
     archive_dir: str | None = option(
         "folder with the data set's original archives, instead of a download; null: the run's"
     )
+    n_test: int | None = option(
+        "how many test images are used, the first; null: all", "images", at_least=1
+    )
     mean: float | None = option("of a data set's file; a checkpoint has its own")
     std: float | None = option("of a data set's file; a checkpoint has its own")
 
