@@ -8,7 +8,7 @@ import pytest
 from by_hand import ByHand
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_files import lines_of
+from run_files import lines_of, summary_of
 from small_models import inference_of, learning_of, sgd, small_model, train_step
 
 import bpc_cli
@@ -300,6 +300,7 @@ def test_images_without_a_label_can_be_dropped(algorithm, bpc_train, tmp_path):
     state, _ = train_on(model, training, Examples(jnp.asarray(images), jnp.asarray(labels)), rows)
     for ours, theirs in zip(jax.tree.leaves(trained), jax.tree.leaves(state.model), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert summary_of(tmp_path / "run")["data"]["train_examples"] == len(images)
     epochs = [line["epoch"] for line in lines_of(tmp_path / "run") if line["seed"] == seed]
     assert epochs == [
         step * batch_size // (len(images) // batch_size * batch_size) for step in range(12)

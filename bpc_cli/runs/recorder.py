@@ -310,7 +310,7 @@ class Recorder:
                 (status, reason),
                 self._final,
                 self._best,
-                self._plan.dataset,
+                self._plan,
                 self.clock.seconds | spent,
                 [] if self._plan.on_instability == "ignore" else self._health.findings,
             )

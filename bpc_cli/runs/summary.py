@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bpc_cli.data.datasets import Dataset
 from bpc_cli.evaluation.metrics import TEST_METRICS, Metric
 from bpc_cli.evaluation.statistics import MetricsLine, Spread, mean_line, spread, spreads, whole
 from bpc_cli.files import JsonObject
 from bpc_cli.runs.device import device_kind, peak_memory
 from bpc_cli.runs.directory import git_commit
 from bpc_cli.runs.health import Finding
+from bpc_cli.runs.plan import Plan
 
 _PACKAGES = ("bpc-cli", "jax", "jaxlib", "equinox", "optax", "numpy", "hydra-core")
 
@@ -24,7 +24,7 @@ def summarise(
     outcome: tuple[str, str | None],
     final: Lines | None,
     best: Lines | None,
-    dataset: Dataset,
+    plan: Plan,
     seconds: Mapping[str, float | None],
     health: Sequence[Finding],
 ) -> JsonObject:
@@ -33,7 +33,7 @@ def summarise(
     Args:
         outcome: how it ended, and why, if not as planned.
         final, best: the last and the best test point's metrics lines, a line per seed.
-        dataset: the data set really used.
+        plan: what it was to do.
         seconds: where its time went.
         health: signs of bad health that were seen.
     """
@@ -54,10 +54,10 @@ def summarise(
         "best": None if best is None else mean_line(best),
         **({"final_spread": spreads(several), "seeds": several} if several else {}),
         "data": {
-            "name": dataset.name,
-            "train_examples": len(dataset.train_images),
-            "test_examples": len(dataset.test_images),
-            "fallback": dataset.fallback,
+            "name": plan.dataset.name,
+            "train_examples": plan.n_examples,
+            "test_examples": len(plan.dataset.test_images),
+            "fallback": plan.dataset.fallback,
         },
         "seconds": seconds,
         "peak_memory_mib": round(peak_memory() / 2**20),
