@@ -80,7 +80,7 @@ def test_the_shared_state_relaxes_to_the_closed_form(float64):
     np.testing.assert_allclose(top[0], np.linalg.solve(weights, wanted), atol=1e-10)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     st.lists(st.integers(1, 5), max_size=2),
     st.lists(st.integers(1, 5), max_size=2),

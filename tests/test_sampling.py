@@ -175,7 +175,7 @@ def runs(made_once, bpc_train) -> Path:
     return made_once("sampled", make)
 
 
-@pytest.mark.parametrize("label", ["clamped", "free"])
+@pytest.mark.parametrize("label", ["clamped", pytest.param("free", marks=pytest.mark.slow)])
 def test_samples_are_drawn_judged_and_reported(label, runs, command, tmp_path):
     shutil.copytree(runs, tmp_path / "sweep")
     words = ("sampling.n_steps=60", "sampling.burn_in=20", "optim.activity_lr=1")

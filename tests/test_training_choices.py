@@ -271,7 +271,7 @@ def test_validation_images_are_the_last_of_the_training_set_and_are_not_trained_
             shortened(whole, *wanted)
 
 
-@pytest.mark.parametrize("algorithm", ["bp", "bpc"])
+@pytest.mark.parametrize("algorithm", ["bp", pytest.param("bpc", marks=pytest.mark.slow)])
 def test_images_without_a_label_can_be_dropped(algorithm, bpc_train, tmp_path):
     """Each seed trains on its own labelled images, as on a data set of these alone."""
     n_iters, batch_size, fraction, seed = 12, 8, 0.1, 1
