@@ -97,7 +97,7 @@ table-depth: $(READY) ## docs/results.md's table: every algorithm at depths 2 to
 		experiment=best_mnist,best_mnist_hpc,best_mnist_discpc,best_mnist_genpc,best_mnist_bp \
 		model.depth=2,3,4,6,8 model.width=128 n_epochs=2 inference.n_steps=null \
 		optim.activity_lr=0.3 $(ARGS)
-	$(VENV)/bin/bpc-eval outputs/depths data.n_test=1000
+	$(VENV)/bin/bpc-eval outputs/depths $(AT_TEST) data.n_test=1000
 	$(VENV)/bin/bpc-report outputs/depths
 
 paper: $(READY) ## the experiments of docs/paper.md, in order of cost; given again, it resumes (hours)

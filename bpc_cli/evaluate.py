@@ -148,12 +148,13 @@ def subjects_of(
 
     from bpc_cli.core.ensembles import take
 
-    how = (plan.inference, jax.random.PRNGKey(trained.seed), dataset)
     on_host = jax.device_get(models)
     for number in range(trained.n_seeds):
         yield diagnostics.Subject(
             take(on_host, number),
-            *how,
+            plan.inference,
+            jax.random.PRNGKey(trained.seed + number),
+            dataset,
             **dataclasses.asdict(config.diagnosis),
             sampling=plan.sampling,
         )

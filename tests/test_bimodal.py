@@ -179,7 +179,9 @@ def test_a_stopped_one_resumes_bit_for_bit(bpc_train, tmp_path):
     [
         (("algorithm=discpc",), "the label is predicted by the generator"),
         (("model.parameterisation=mupc",), "is defined for one chain of dense layers"),
-        (("mode=hybrid", "model.latent=4"), "model=bimodal has a shared state"),
+        (("mode=hybrid", "model.latent=4"), "mode at supervised and model.latent at 0"),
+        (("model.latent=4",), "mode at supervised and model.latent at 0"),
+        (("algorithm=bp", "inference.latent_precision=1"), "is the prior of latent units"),
         (("model.shared=0",), "model.shared must be at least 1"),
         (("inference.forward_layer_weights=[1,1]",), "len(model.label_widths) + 1 = 4 numbers"),
     ],

@@ -134,8 +134,13 @@ def test_the_autocorrelation_time_of_an_autoregression(phi):
     chains[:, 0] = rng.normal(size=200) / np.sqrt(1 - phi**2)
     for step in range(1, 2_000):
         chains[:, step] = phi * chains[:, step - 1] + rng.normal(size=200)
-    np.testing.assert_allclose(autocorrelation(chains)[:10], phi ** np.arange(10), atol=0.02)
-    assert autocorrelation_time(chains) == pytest.approx((1 + phi) / (1 - phi), rel=0.05)
+    groups = np.arange(200) % 2
+    chains += 3 * groups[:, None]  # of two distributions
+    expected = phi ** np.arange(10)
+    np.testing.assert_allclose(autocorrelation(chains, groups)[:10], expected, atol=0.02)
+    time = autocorrelation_time(chains, groups)
+    assert time == pytest.approx((1 + phi) / (1 - phi), rel=0.05)
+    assert autocorrelation_time(-np.cumsum(chains[:, :4], axis=1), groups) >= 1
 
 
 def test_the_classifier_is_kept_and_made_again_where_it_cannot_be_read(monkeypatch, tmp_path):
@@ -168,7 +173,7 @@ def test_the_classifier_is_kept_and_made_again_where_it_cannot_be_read(monkeypat
 @pytest.fixture(scope="session")
 def runs(made_once, bpc_train) -> Path:
     def make(directory: Path) -> None:
-        words = ("-m", *SMALL, "algorithm=bpc,bp", f"hydra.sweep.dir={directory}")
+        words = ("-m", *SMALL, "algorithm=bpc,bp,discpc,genpc", f"hydra.sweep.dir={directory}")
         code, _, err, _ = bpc_train(*words)
         assert (code, err) == (0, ""), err
 
@@ -178,7 +183,7 @@ def runs(made_once, bpc_train) -> Path:
 @pytest.mark.parametrize("label", ["clamped", pytest.param("free", marks=pytest.mark.slow)])
 def test_samples_are_drawn_judged_and_reported(label, runs, command, tmp_path):
     shutil.copytree(runs, tmp_path / "sweep")
-    words = ("sampling.n_steps=60", "sampling.burn_in=20", "optim.activity_lr=1")
+    words = ("sampling.n_steps=60", "sampling.burn_in=20", "sampling.rate=1")
     more = (f"sampling.label={label}", "inference.n_steps=0", "hydra.run.dir=eval")
     done = command("bpc-eval", "sweep/0", "samples=24", *words, *more)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -194,15 +199,18 @@ def test_samples_are_drawn_judged_and_reported(label, runs, command, tmp_path):
 @pytest.mark.parametrize(
     ("run", "words", "message"),
     [
-        ("1", ("samples=10",), "algorithm=bp has no energy to sample from"),
+        ("1", ("samples=10",), "algorithm=bp has no energy of images to sample from"),
+        ("2", ("samples=10",), "algorithm=discpc has no energy of images"),
+        ("3", ("samples=10", "sampling.label=free"), "nothing but a prior keeps labels"),
+        ("0", ("samples=10", "data.n_test=1"), "two test images or more"),
         ("0", ("samples=1",), "takes two samples or more"),
         ("0", ("diagnostics=[sampling]",), "say how many, as by samples=1000"),
         ("0", ("samples=10", "sampling.n_steps=5", "sampling.burn_in=5"), "must be below"),
         ("0", ("samples=10", "sampling.label=fre"), "did you mean free?"),
         (
             "0",
-            ("samples=10", "optim.activity_lr=1e6", "sampling.n_steps=60", "sampling.burn_in=5"),
-            "choose a smaller optim.activity_lr",
+            ("samples=10", "sampling.rate=1e6", "sampling.n_steps=60", "sampling.burn_in=5"),
+            "choose a smaller sampling.rate",
         ),
     ],
 )

@@ -66,10 +66,10 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
     if drops_images(config):
         n_examples = int(_labelled(config, dataset, config.seed).sum())
     if config.batch_size > n_examples:
-        raise UserError(
-            f"batch_size must be at most {n_examples}, the size of the training set, "
-            f"not {config.batch_size}"
-        )
+        what = "the size of the training set"
+        if drops_images(config):
+            what = "the training images whose label is known (data.unlabelled=drop)"
+        raise UserError(f"batch_size must be at most {n_examples}, {what}, not {config.batch_size}")
     n_iters = config.n_train_iters
     if config.n_epochs is not None:
         n_iters = config.n_epochs * (n_examples // config.batch_size)

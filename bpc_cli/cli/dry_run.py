@@ -60,12 +60,15 @@ def _data(plan: Plan) -> str:
 
 
 def _model(model: Model, n_seeds: int) -> list[tuple[str, str]]:
-    sizes = _in_short([_shape(shape) for shape in model.state_shapes])
+    sizes = [_shape(shape) for shape in model.state_shapes]
+    to_top, below = _in_short(sizes[: model.top]), _in_short(sizes[model.top :])
+    down = " ← ".join([*to_top, " → ".join(below)])
+    up = " → ".join([*to_top, " ← ".join(below)]) if to_top else " → ".join(reversed(below))
     counts = [_n_parameters(layers) for layers in (model.generator, model.amortiser)]
     ensemble = f", in each of {n_seeds} models" if n_seeds > 1 else ""
     return [
-        ("generator", f"{' → '.join(sizes)}: {counts[0]:,} parameters"),
-        ("amortiser", f"{' → '.join(reversed(sizes))}: {counts[1]:,} parameters"),
+        ("generator", f"{down}: {counts[0]:,} parameters"),
+        ("amortiser", f"{up}: {counts[1]:,} parameters"),
         ("parameters", f"{sum(counts):,}{ensemble}"),
     ]
 

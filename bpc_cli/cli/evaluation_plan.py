@@ -110,11 +110,10 @@ def plan_sampling(trained: TrainConfig, config: EvalConfig) -> Sampling:
         raise UserError(
             f"sampling.burn_in={steps.burn_in} must be below sampling.n_steps={steps.n_steps}"
         )
-    if config.samples and ALGORITHMS[trained.algorithm.name].by_backpropagation:
-        raise UserError(
-            f"samples={config.samples}: algorithm={trained.algorithm.name} has no energy to sample "
-            "from"
-        )
+    if config.samples:
+        _check_distribution(trained, steps.label)
+    if config.samples and config.data.n_test == 1:
+        raise UserError("data.n_test=1: samples are compared with two test images or more")
     if config.samples == 1:
         raise UserError("samples=1: a distance between distributions takes two samples or more")
     langevin = build_langevin(trained, config)
@@ -144,6 +143,42 @@ def choose_diagnostics(asked: list[str], has: Collection[str]) -> list[str]:
     return chosen
 
 
+def _check_distribution(trained: TrainConfig, label: str) -> None:
+    """Reject energies whose exp(-energy) is no distribution.
+
+    Predictions of one direction alone integrate to the same whatever the top state is, so that only
+    a prior keeps it.
+
+    Raises:
+        UserError: saying what is missing.
+    """
+    name = trained.algorithm.name
+    algorithm = ALGORITHMS[name]
+    if not algorithm.generator_infers:
+        raise UserError(
+            f"samples: algorithm={name} has no energy of images to sample from: take bpc, hpc or "
+            "genpc"
+        )
+    if label == "free" and trained.model.label_loss == "cross_entropy":
+        raise UserError(
+            "sampling.label=free: a label that is free has no least cross-entropy; choose clamped"
+        )
+    if algorithm.amortiser_infers:
+        return
+    is_free = trained.model.latent > 0 or trained.model.name == "bimodal"
+    if is_free and not trained.inference.latent_precision:
+        raise UserError(
+            f"samples: under {name} nothing but a prior keeps latent units near 0: train with "
+            "inference.latent_precision above 0"
+        )
+    has_free_label = label == "free" and trained.mode != "unsupervised" and not is_free
+    if has_free_label and not trained.inference.label_precision:
+        raise UserError(
+            f"sampling.label=free: under {name} nothing but a prior keeps labels near 0; choose "
+            "clamped"
+        )
+
+
 def build_test_inference(trained: TrainConfig, config: EvalConfig) -> Inference:
     """Build how activities relax at test time: as in training, but for what is asked otherwise.
 
@@ -154,8 +189,10 @@ def build_test_inference(trained: TrainConfig, config: EvalConfig) -> Inference:
 
 
 def build_langevin(trained: TrainConfig, config: EvalConfig) -> Langevin:
-    """Build the steps of sampling, as large as activities' own."""
-    rate = _at_test_time(trained, config).optim.activity_lr
+    """Build the steps of sampling, as large as activities' own where not said."""
+    rate = config.sampling.rate
+    if rate is None:
+        rate = _at_test_time(trained, config).optim.activity_lr
     if trained.inference.reduction == "mean":
         rate /= trained.batch_size
     return Langevin(

@@ -36,6 +36,11 @@ def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int)
 def _size_of(model: ModelConfig) -> str:
     if model.name == "cnn":
         return f"model.channels={model.channels}"
+    if model.name == "bimodal":
+        return (
+            f"model.width={model.width}, model.depth={model.depth}, model.shared={model.shared}, "
+            f"model.label_widths={model.label_widths}"
+        )
     return f"model.width={model.width}, model.depth={model.depth}"
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from bpc_cli.core.clamping import Clamping, States, check_ends
 from bpc_cli.core.inference import Inference, initialise
@@ -67,12 +67,12 @@ def sample(
     first, key = jax.random.split(key)
     deviation = langevin.noise * jnp.sqrt(2 * langevin.rate)
 
-    def step(free: States, own: PRNGKeyArray) -> tuple[States, Float[Array, ""]]:
+    def step(free: States, number: Integer[Array, ""]) -> tuple[States, Float[Array, ""]]:
         value, gradient = jax.value_and_grad(lambda free: inference.energy(model, clamping, free))(
             free
         )
         leaves, tree = jax.tree.flatten(free)
-        keys = jax.random.split(own, len(leaves))
+        keys = jax.random.split(jax.random.fold_in(key, number), len(leaves))
         moved = [
             leaf - langevin.rate * slope + deviation * jax.random.normal(k, leaf.shape, leaf.dtype)
             for leaf, slope, k in zip(leaves, jax.tree.leaves(gradient), keys, strict=True)
@@ -80,7 +80,7 @@ def sample(
         return jax.tree.unflatten(tree, moved), value
 
     free = initialise(model, clamping, inference.init, first)
-    free, energies = jax.lax.scan(step, free, jax.random.split(key, langevin.n_steps))
+    free, energies = jax.lax.scan(step, free, jnp.arange(langevin.n_steps))
     return Sampled(clamping.complete(free), energies)
 
 

@@ -45,7 +45,7 @@ class Model(eqx.Module):
         amortiser: the layers that predict bottom-up; both label side first.
         image_shape: height, width and channels of an image.
         pixel_scale: how pixels become network units.
-        label_loss: the amortiser's error at the label, one of `names.LABEL_LOSSES`.
+        label_loss: the loss at the label, one of `names.LABEL_LOSSES`.
         n_latent: how many units of the label's state are latent, the last ones.
         top: which state is the top one: 0, or in a bimodal model a hidden one.
 
@@ -280,7 +280,7 @@ def make_model(
         n_classes: how many classes are told apart; 0: the top state has no label.
         image_shape: height, width and channels of an image.
         pixel_scale: how pixels become network units.
-        label_loss: the amortiser's error at the label, one of `names.LABEL_LOSSES`.
+        label_loss: the loss at the label, one of `names.LABEL_LOSSES`.
         n_latent: how many latent units the top state has beside the label.
 
     Raises:

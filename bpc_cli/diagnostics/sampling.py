@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from matplotlib.figure import Figure
 
 from bpc_cli.diagnostics import Diagnosis, Subject
@@ -48,59 +48,71 @@ def diagnose(subject: Subject) -> Diagnosis:
     )
     if not (np.isfinite(samples.images).all() and np.isfinite(samples.energies).all()):
         raise UserError(
-            "chains of Langevin steps diverge: choose a smaller optim.activity_lr, the size of a "
-            "step"
+            "chains of Langevin steps diverge: choose a smaller sampling.rate, the size of a step"
         )
     classifier = reference_classifier(dataset)
-    judged = classifier.judge(np.clip(samples.images, 0, 1))
-    numbers = _measure(samples, judged, classifier.judge(dataset.test_images), how.burn_in)
     known = how.label_known and model.n_classes > 0
     asked = np.arange(how.n_samples) % max(model.n_classes, 1)
+    groups = asked if known else np.zeros_like(asked)
+    judged = classifier.judge(np.clip(samples.images, 0, 1))
     recognised = judged.probabilities.argmax(axis=1)
-    numbers |= {
+    numbers = _measure(judged, classifier.judge(dataset.test_images)) | {
+        "sample_accuracy": accuracy(recognised, asked) if known else None,
         "n_samples": how.n_samples,
+        "n_real": len(dataset.test_images),
         "label": "clamped" if known else "free",
         "noise": float(how.langevin.noise),
         "rate": float(how.langevin.rate),
         "burn_in": how.burn_in,
         "n_steps": how.langevin.n_steps,
-        "sample_accuracy": accuracy(recognised, asked) if known else None,
+        "autocorrelation_time": (
+            autocorrelation_time(samples.energies[:, how.burn_in :], groups)
+            if how.langevin.noise > 0
+            else None
+        ),
+        "energy": samples.energies.mean(axis=0).tolist(),
         "classifier": classifier.checksum,
         "classifier_accuracy": classifier.test_accuracy,
+        "n_features": judged.features.shape[1],
     }
     figures = {
         "sampled.png": _draw_grid(samples, dataset.class_names if known else (), subject),
-        "sampling.png": _draw_chains(samples.energies, how.burn_in),
+        "sampling.png": _draw_chains(samples.energies, groups, how.burn_in),
     }
     return Diagnosis(numbers, _in_words(numbers), figures)
 
 
-def _measure(samples: Samples, judged: Judged, real: Judged, burn_in: int) -> dict[str, Any]:
+def _measure(judged: Judged, real: Judged) -> dict[str, float]:
     return {
         "sample_score": classifier_score(judged.probabilities),
         "test_score": classifier_score(real.probabilities),
         "sample_frechet_distance": frechet_distance(judged.features, real.features),
-        "autocorrelation_time": autocorrelation_time(samples.energies[:, burn_in:]),
-        "energy": samples.energies.mean(axis=0).tolist(),
     }
 
 
 def _in_words(numbers: dict[str, Any]) -> list[str]:
+    recognised = numbers["sample_accuracy"]
     lines = [
         f"{numbers['n_samples']} images, label {numbers['label']}, noise {numbers['noise']:g}: "
         f"score {numbers['sample_score']:.2f} (test images {numbers['test_score']:.2f}), Fréchet "
         f"distance {numbers['sample_frechet_distance']:.1f}"
-        + (
-            ""
-            if numbers["sample_accuracy"] is None
-            else f"; {numbers['sample_accuracy']:.2f} % are recognised as their class"
-        ),
+        + ("" if recognised is None else f"; {recognised:.2f} % are recognised as their class"),
         f"judged by a classifier trained here, {numbers['classifier_accuracy']:.2f} % on test "
         f"images: these numbers compare with those of classifier {numbers['classifier']} alone",
-        f"of {numbers['n_steps']} steps the first {numbers['burn_in']} are burn-in; the energy's "
-        f"autocorrelation time is {numbers['autocorrelation_time']:.0f} steps after it",
     ]
-    if numbers["n_steps"] - numbers["burn_in"] < 10 * numbers["autocorrelation_time"]:
+    fewest = min(numbers["n_samples"], numbers["n_real"])
+    if fewest < 2 * numbers["n_features"]:
+        lines.append(
+            f"the Fréchet distance of {fewest} images by {numbers['n_features']} features is "
+            "mostly their covariance's error: compare it at the same numbers of images alone"
+        )
+    if (time := numbers["autocorrelation_time"]) is None:
+        return lines
+    lines.append(
+        f"of {numbers['n_steps']} steps the first {numbers['burn_in']} are burn-in; the energy's "
+        f"autocorrelation time is {time:.0f} steps after it"
+    )
+    if numbers["n_steps"] - numbers["burn_in"] < 10 * time:
         lines.append(
             "steps after burn-in are fewer than ten autocorrelation times, which are then "
             "uncertain: sampling.n_steps and sampling.burn_in set more"
@@ -119,7 +131,11 @@ def _draw_grid(samples: Samples, class_names: Any, subject: Subject) -> Figure:
     return draw_completed(named, subject.dataset.image_shape, list(class_names[:n_columns]))
 
 
-def _draw_chains(energies: Float[np.ndarray, "samples steps"], burn_in: int) -> Figure:
+def _draw_chains(
+    energies: Float[np.ndarray, "samples steps"],
+    groups: Integer[np.ndarray, " samples"],
+    burn_in: int,
+) -> Figure:
     """Draw the energy along chains, and its autocorrelation after burn-in."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     along, correlated = figure.subplots(1, 2)
@@ -129,7 +145,7 @@ def _draw_chains(energies: Float[np.ndarray, "samples steps"], burn_in: int) -> 
     along.axvspan(0, burn_in, color="0.9", label="burn-in")
     along.set(xlabel="Langevin step", ylabel="energy per sample", xlim=(0, energies.shape[1]))
     along.legend(fontsize=8)
-    correlation = autocorrelation(energies[:, burn_in:])
+    correlation = autocorrelation(energies[:, burn_in:], groups)
     shown = len(correlation) // 2
     correlated.plot(correlation[: max(shown, 1)], color="C0")
     correlated.axhline(0, color="0.5", linewidth=0.7)

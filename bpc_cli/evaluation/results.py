@@ -241,6 +241,8 @@ class Evaluation:
                 words = f"{100 * mean:.2f} % of where they were initialised"
             if name == "activity_change":
                 words += verdict_on(mean, " in classification")
+            elif title.endswith(_CHANGE) and not mean < _DIVERGED:
+                words += verdict_on(mean, " in generation")
             rows.append((f"  {title}", words))
         for way, cost in first.cost_per_image.items():
             spent = f"{cost.flops / 1e6:,.2f} MFLOP, {cost.milliseconds:.3f} ms per image"

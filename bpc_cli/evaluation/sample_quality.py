@@ -4,7 +4,7 @@ A score or a distance compares with those by the same classifier alone.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 
 def classifier_score(probabilities: Float[np.ndarray, "images classes"]) -> float:
@@ -35,23 +35,34 @@ def frechet_distance(
     return float(apart + np.trace(covariance) + np.trace(other_covariance) - 2 * overlap)
 
 
-def autocorrelation_time(chains: Float[np.ndarray, "chains steps"]) -> float:
+def autocorrelation_time(
+    chains: Float[np.ndarray, "chains steps"], groups: Integer[np.ndarray, " chains"]
+) -> float:
     """Compute a quantity's integrated autocorrelation time, in steps, from several chains.
 
-    1 + 2 Σ ρ(t), summed up to the first window of five times itself (Sokal 1997). Independent
-    steps have 1. Deviations are from the mean of all chains.
+    1 + 2 Σ ρ(t), summed up to the first window of five times itself (Sokal 1997), and at least 1,
+    that of independent steps. The arguments are those of `autocorrelation`.
     """
-    correlation = autocorrelation(chains)
-    times = 1 + 2 * np.cumsum(correlation[1:])
+    correlation = autocorrelation(chains, groups)
+    times = np.maximum(1 + 2 * np.cumsum(correlation[1:]), 1)
     lags = np.arange(1, len(correlation))
     enough = np.flatnonzero(lags >= 5 * times)
     return float(times[enough[0]] if len(enough) else times[-1]) if len(times) else 1.0
 
 
-def autocorrelation(chains: Float[np.ndarray, "chains steps"]) -> Float[np.ndarray, " lags"]:
-    """Compute the mean autocorrelation of several chains at every lag."""
-    values = np.asarray(chains, np.float64)
-    values = values - values.mean()
+def autocorrelation(
+    chains: Float[np.ndarray, "chains steps"], groups: Integer[np.ndarray, " chains"]
+) -> Float[np.ndarray, " lags"]:
+    """Compute the mean autocorrelation of several chains at every lag.
+
+    Args:
+        chains: a quantity along each chain.
+        groups: which chains sample from the same distribution, such as those of a class: deviations
+            are from the mean of a group. (A chain's own mean would hide how slowly it moves.)
+    """
+    values = np.array(chains, np.float64)
+    for group in np.unique(groups):
+        values[groups == group] -= values[groups == group].mean()
     n_steps = values.shape[1]
     spectrum = np.abs(np.fft.rfft(values, 2 * n_steps, axis=1)) ** 2
     products = np.fft.irfft(spectrum, axis=1)[:, :n_steps].mean(axis=0)

@@ -19,12 +19,10 @@ class Samples(NamedTuple):
     Attributes:
         images: what the generator predicts of the sampled activities, without the noise that the
             energy gives each pixel; [0, 1] pixels, not clipped.
-        predicted: the class that is largest in the sampled label.
         energies: the energy before each step.
     """
 
     images: Float[np.ndarray, "samples pixels"]
-    predicted: Integer[np.ndarray, " samples"]
     energies: Float[np.ndarray, "samples steps"]
 
 
@@ -64,12 +62,11 @@ def _sample_part(
     numbers: Integer[Array, " part"],
     key: PRNGKeyArray,
     label_known: bool,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array]:
     clampings = clamp_for_samples(model, numbers, label_known=label_known)
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
     states, energies = jax.vmap(lambda each, own: sample(model, each, inference, langevin, own))(
         clampings, keys
     )
     images = jax.vmap(model.layers_to_image[-1])(states.layers[-2])
-    predicted = states.label[:, : max(model.n_classes, 1)].argmax(axis=1)
-    return model.to_images(images), predicted, energies
+    return model.to_images(images), energies

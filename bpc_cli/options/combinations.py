@@ -142,23 +142,25 @@ def _check_algorithm(config: TrainConfig) -> None:
 
 def _check_mode(config: TrainConfig) -> None:
     mode, n_latent, name = config.mode, config.model.latent, config.algorithm.name
+    if config.model.name == "bimodal" and (n_latent or mode != "supervised"):
+        raise UserError(
+            "model=bimodal has a state of model.shared units, and none beside the label: leave "
+            "mode at supervised and model.latent at 0, or choose another model"
+        )
     if mode == "supervised":
         if n_latent:
             raise UserError(
                 f"model.latent={n_latent}: in mode=supervised the label is all of the top layer; "
                 "choose mode=hybrid or mode=unsupervised"
             )
-        if config.inference.latent_precision and config.model.name != "bimodal":
+        infers = not ALGORITHMS[name].by_backpropagation
+        is_shared = config.model.name == "bimodal" and infers
+        if config.inference.latent_precision and not is_shared:
             raise UserError(
                 "inference.latent_precision is the prior of latent units: choose model.latent, and "
                 "mode=hybrid or mode=unsupervised"
             )
         return
-    if config.model.name == "bimodal":
-        raise UserError(
-            f"mode={mode} has latent units beside the label, and model=bimodal has a shared state: "
-            "choose mode=supervised, or another model"
-        )
     if n_latent == 0:
         raise UserError(f"mode={mode} has latent units: say how many, as by model.latent=32")
     algorithm = ALGORITHMS[name]
@@ -201,6 +203,11 @@ def _check_labels(config: TrainConfig) -> None:
         if fraction == 0:
             raise UserError(
                 "data.label_fraction=0 and data.unlabelled=drop: no image is left to train on"
+            )
+        if config.overfit_batch:
+            raise UserError(
+                "overfit_batch trains on one batch: leave data.unlabelled at infer, or "
+                "data.label_fraction at 1"
             )
         return
     if algorithm.by_backpropagation:

@@ -23,7 +23,7 @@ class EvalInferenceConfig:
         at_most=1_000_000,
     )
     noise: float = option(
-        "noise of Langevin steps, in units of √(2 · activity_lr): the square root of the "
+        "noise of Langevin steps, in units of √(2 · rate): the square root of the "
         "temperature, of which 1 samples from exp(-energy)",
         at_least=0,
     )
@@ -77,7 +77,15 @@ class SamplingConfig:
         "label in sampling: of each class in turn, or free and only initialised so",
         choices=names.SAMPLED_LABELS,
     )
-    n_steps: int = option("Langevin steps of a sample's chain", "steps", at_least=1)
+    rate: float | None = option(
+        "size of a Langevin step; null: optim.activity_lr (either is divided by the batch size "
+        "under inference.reduction=mean)",
+        "per step",
+        above=0,
+    )
+    n_steps: int = option(
+        "Langevin steps of a sample's chain", "steps", at_least=1, at_most=1_000_000
+    )
     burn_in: int = option(
         "first steps, left out of the autocorrelation that is reported", "steps", at_least=0
     )

@@ -85,7 +85,7 @@ class ModelConfig:
         before="standard",
     )
     label_loss: str = option(
-        "the amortiser's loss at the label",
+        "loss at the label of the amortiser, or, in a bimodal model, the generator",
         choices=names.LABEL_LOSSES,
         before="squared",
     )
@@ -130,7 +130,7 @@ class OptimConfig:
 @dataclasses.dataclass
 class InferenceConfig:
     n_steps: int | None = option(
-        "inference steps per training step; null: depth - 1",
+        "inference steps per training step; null: one for each hidden state",
         "steps",
         at_least=0,
         at_most=1_000_000,

@@ -28,18 +28,22 @@ class FoundEvaluation(NamedTuple):
     Attributes:
         run: the run's directory, without links.
         iteration: the training iteration that was evaluated.
+        n_test: how many test images it was on.
         by_seed: every seed's metrics by name.
         completion: every seed's completion, as a `RunRecord` has it.
     """
 
     run: str
     iteration: int
+    n_test: int
     by_seed: dict[int, dict[str, int | float]]
     completion: dict[int, dict[str, list[CompletionRow]]]
 
 
 def find_evaluations(directories: Iterable[Path]) -> list[FoundEvaluation]:
-    """Read the evaluations at or below directories, the oldest first; what is none is left out.
+    """Read the evaluations at or below directories; what is none is left out.
+
+    Those of the fewest test images come first, and of as many the oldest.
 
     They may come from a stranger, as runs may: nothing in them is believed or executed.
     """
@@ -55,10 +59,11 @@ def find_evaluations(directories: Iterable[Path]) -> list[FoundEvaluation]:
         try:
             written = (path / EVALUATION).stat(follow_symlinks=False).st_mtime_ns
             read = parse_json(read_inside(path, path / EVALUATION, _MOST_BYTES))
-            evaluations.append((written, _read(read, path)))
+            evaluation = _read(read, path)
+            evaluations.append((evaluation.n_test, written, evaluation))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
-    return [each for _, each in sorted(evaluations, key=lambda pair: pair[0])]
+    return [each for *_, each in sorted(evaluations, key=lambda found: found[:2])]
 
 
 def add_evaluations(
@@ -67,7 +72,7 @@ def add_evaluations(
     """Put what evaluations measured beside the last test point's metrics of the runs they are of.
 
     An evaluation of another iteration than the last is left out; of several that measured the same,
-    the last one counts.
+    the one of the most test images counts, and of as many the latest.
     """
     by_run: dict[str, list[FoundEvaluation]] = {}
     for each in evaluations:
@@ -114,7 +119,8 @@ def _read(evaluation: Any, path: Path) -> FoundEvaluation:
     }
     run = os.path.realpath(os.path.join(path, str(evaluation["run"])))
     completion = {int(each["seed"]): found for each in seeds if (found := _completion_of(each))}
-    return FoundEvaluation(run, int(evaluation["iteration"]), by_seed, completion)
+    n_test = int(evaluation.get("test_examples", 0))
+    return FoundEvaluation(run, int(evaluation["iteration"]), n_test, by_seed, completion)
 
 
 def _completion_of(seed: dict[str, Any]) -> dict[str, list[CompletionRow]]:

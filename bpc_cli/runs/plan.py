@@ -73,7 +73,7 @@ class Plan:
         dataset: the data set really used.
         n_examples: how many of its training images each seed trains on.
         tested: the metrics of its tests; its best state is chosen by the first.
-        label_loss: the amortiser's error at the label.
+        label_loss: the loss at the label.
         title: what its curves are headed by, beside data set and seeds.
         save_samples: whether the sample grid of every test point is kept.
         figure_formats: formats of figures beside PNG.
