@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -193,6 +194,19 @@ def run_of(depth: int, accuracies: dict[int, float]) -> RunRecord:
     options = {"model.depth": depth, "forward_energy_weight": 1.0}
     path = Path(f"run{depth}")
     return RunRecord(path, "finished", options=options, data_set="digits", lines=final, final=final)
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+def test_the_evaluation_of_the_most_test_images_counts(newest, tmp_path):
+    for number, (n_test, value) in enumerate([(100, 90.0), (1_000, 80.0)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        measured = {"run": "..", "iteration": 1, "seed": 0, "relaxed_accuracy": value}
+        (folder / "metrics.json").write_text(json.dumps(measured | {"test_examples": n_test}))
+        written = 10**9 * (2 if number == newest else 1)
+        os.utime(folder / "metrics.json", ns=(written, written))
+    found = find_evaluations([tmp_path])
+    assert [each.by_seed[0]["relaxed_accuracy"] for each in found] == [90.0, 80.0]  # last wins
 
 
 def test_differences_are_paired_by_seed():
