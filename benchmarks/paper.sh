@@ -33,7 +33,9 @@ report labels labels_alone
 train representation experiment=latent_mnist,latent_mnist_genpc mode=unsupervised,hybrid n_seeds=5 "$@"
 train supervision experiment=latent_mnist mode=supervised model.latent=0 \
     inference.latent_precision=0 n_seeds=5 "$@"
-evaluate representation inference.n_steps=8 samples=1000 inference.noise=0.3
+evaluate representation inference.n_steps=8
+evaluate representation inference.n_steps=0 lowest_energy=false samples=1000 sampling.rate=0.01 \
+    inference.noise=0.1 "hydra.sweep.dir=$out/representation/samples/evaluations"
 report representation supervision
 
 train supervised n_seeds=5 \
