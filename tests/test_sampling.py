@@ -181,7 +181,7 @@ def runs(made_once, bpc_train) -> Path:
 
 
 @pytest.mark.parametrize("label", ["clamped", pytest.param("free", marks=pytest.mark.slow)])
-def test_samples_are_drawn_judged_and_reported(label, runs, command, tmp_path):
+def test_samples_are_made_judged_and_reported(label, runs, command, tmp_path):
     shutil.copytree(runs, tmp_path / "sweep")
     words = ("sampling.n_steps=60", "sampling.burn_in=20", "sampling.rate=1")
     more = (f"sampling.label={label}", "inference.n_steps=0", "hydra.run.dir=eval")

@@ -103,19 +103,12 @@ def plan_sampling(trained: TrainConfig, config: EvalConfig) -> Sampling:
     """Plan how images are sampled.
 
     Raises:
-        UserError: if all steps are burn-in.
+        UserError: if samples are asked for that cannot be had.
     """
     steps = config.sampling
-    if config.samples and steps.burn_in >= steps.n_steps:
-        raise UserError(
-            f"sampling.burn_in={steps.burn_in} must be below sampling.n_steps={steps.n_steps}"
-        )
     if config.samples:
+        _check_sampling(config)
         _check_distribution(trained, steps.label)
-    if config.samples and config.data.n_test == 1:
-        raise UserError("data.n_test=1: samples are compared with two test images or more")
-    if config.samples == 1:
-        raise UserError("samples=1: a distance between distributions takes two samples or more")
     langevin = build_langevin(trained, config)
     return Sampling(config.samples, langevin, steps.burn_in, steps.label == "clamped")
 
@@ -141,6 +134,23 @@ def choose_diagnostics(asked: list[str], has: Collection[str]) -> list[str]:
             raise UserError(f"diagnostics=[{','.join(needing)}] are of {need}, and {advice}")
         chosen = [name for name in chosen if name not in needing]
     return chosen
+
+
+def _check_sampling(config: EvalConfig) -> None:
+    """Reject numbers of steps, samples or test images that leave nothing to measure.
+
+    Raises:
+        UserError: saying which.
+    """
+    steps = config.sampling
+    if steps.burn_in >= steps.n_steps:
+        raise UserError(
+            f"sampling.burn_in={steps.burn_in} must be below sampling.n_steps={steps.n_steps}"
+        )
+    if config.data.n_test == 1:
+        raise UserError("data.n_test=1: samples are compared with two test images or more")
+    if config.samples == 1:
+        raise UserError("samples=1: a distance between distributions takes two samples or more")
 
 
 def _check_distribution(trained: TrainConfig, label: str) -> None:

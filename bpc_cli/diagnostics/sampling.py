@@ -1,4 +1,4 @@
-"""Sampling: images drawn from the network's energy by Langevin steps, and how good they are."""
+"""Sampling: images sampled from the energy by Langevin steps, and how good they are."""
 
 from typing import Any
 
