@@ -38,9 +38,11 @@ from steps import (
 )
 
 from bpc_cli.cli.architecture import model_maker
+from bpc_cli.core.expansion import pays
 from bpc_cli.runs.clock import PhaseClock
 
 ROUNDS = 7
+Maps = list[tuple[list[Run], int]]
 DEFAULT = {"width": 256, "depth": 2, "batch": 64, "n_inference_steps": 1}
 SETTINGS = {
     "default": DEFAULT,
@@ -75,15 +77,23 @@ def main() -> None:
 
 def measure_steps() -> list[dict[str, Any]]:
     """Time a step at each setting beside the pieces of its floor, in alternation."""
-    print(f"{'setting':<30}{'ms/step':>9}{'floor':>9}{'ratio':>8}")
+    print(f"{'setting':<30}{'ms/step':>9}{'floor':>9}{'ratio':>8}{'direct floor':>14}{'ratio':>8}")
     rows = []
     for name, setting in SETTINGS.items():
-        sizes = layer_sizes_of(setting)
-        products = list(unavoidable_products(sizes, setting["batch"], setting["n_inference_steps"]))
-        pieces = {shape: bare_product(*shape) for shape, _ in products}
-        maps = [([pieces[shape]], times) for shape, times in products]
+        sizes, batch, n_steps = (
+            layer_sizes_of(setting),
+            setting["batch"],
+            setting["n_inference_steps"],
+        )
+        expanded = sizes[2:] != [] and pays(*sizes[-2:], n_steps, batch)
+        ways = [
+            list(unavoidable_products(sizes, batch, n_steps, expanded=how))
+            for how in (expanded, False)
+        ]
+        pieces = {shape: bare_product(*shape) for way in ways for shape, _ in way}
+        floor, direct = ([([pieces[shape]], times) for shape, times in way] for way in ways)
         update = bare_update(both_directions(sizes), optax.adam(1e-3))
-        rows.append(beside_floor(name, compile_steps(**setting), maps, update))
+        rows.append(beside_floor(name, compile_steps(**setting), floor, update, direct))
     rows.append(measure_experiment("small_cifar10_bpc", (32, 32, 3)))
     return rows
 
@@ -101,24 +111,41 @@ def measure_experiment(name: str, image_shape: tuple[int, int, int]) -> dict[str
 
 
 def beside_floor(
-    name: str, compiled: tuple[Run, int], maps: list[tuple[list[Run], int]], update: Run
+    name: str, compiled: tuple[Run, int], maps: Maps, update: Run, direct: Maps | None = None
 ) -> dict[str, Any]:
-    """Time a chunk of steps beside its floor: each map in the fastest way, and one update."""
+    """Time a chunk of steps beside its floor: each map in the fastest way, and one update.
+
+    Args:
+        name: what is measured.
+        compiled: the chunk, and how many steps it has.
+        maps: the maps of the floor, ways to do each, and how often.
+        update: an update of the weights.
+        direct: the maps where every inference step sees the image; None: the same.
+    """
     step, n_steps = compiled
-    runs = {run for ways, _ in maps for run in ways}
+    floors = [maps, maps if direct is None else direct]
+    runs = {run for floor in floors for ways, _ in floor for run in ways}
     rounds = []
     for _ in range(ROUNDS):
         took = {run: best_of(run) / REPEATS for run in runs}
-        floor = sum(min(took[run] for run in ways) * times for ways, times in maps)
-        floor += best_of(update) / REPEATS
-        rounds.append((best_of(step) / n_steps, floor))
+        updating = best_of(update) / REPEATS
+        found = [
+            updating + sum(min(took[run] for run in ways) * times for ways, times in floor)
+            for floor in floors
+        ]
+        rounds.append((best_of(step) / n_steps, *found))
     row = {
         "setting": name,
-        "ms": 1e3 * statistics.median(spent for spent, _ in rounds),
-        "floor_ms": 1e3 * statistics.median(floor for _, floor in rounds),
-        "ratio": statistics.median(spent / floor for spent, floor in rounds),
+        "ms": 1e3 * statistics.median(spent for spent, *_ in rounds),
+        "floor_ms": 1e3 * statistics.median(floor for _, floor, _ in rounds),
+        "ratio": statistics.median(spent / floor for spent, floor, _ in rounds),
+        "direct_floor_ms": 1e3 * statistics.median(floor for *_, floor in rounds),
+        "ratio_to_direct": statistics.median(spent / floor for spent, _, floor in rounds),
     }
-    print(f"{name:<30}{row['ms']:>9.3f}{row['floor_ms']:>9.3f}{row['ratio']:>8.2f}")
+    print(
+        f"{name:<30}{row['ms']:>9.3f}{row['floor_ms']:>9.3f}{row['ratio']:>8.2f}"
+        f"{row['direct_floor_ms']:>14.3f}{row['ratio_to_direct']:>8.2f}"
+    )
     return row
 
 

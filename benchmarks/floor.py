@@ -21,12 +21,15 @@ REPEATS = 16
 Map = Callable[[Array, Array], Array]
 
 
-def unavoidable_maps(depth: int, n_inference_steps: int) -> Iterator[tuple[str, int, str, int]]:
+def unavoidable_maps(
+    depth: int, n_inference_steps: int, *, expanded: bool = False
+) -> Iterator[tuple[str, int, str, int]]:
     """List a step's linear maps as (direction, layer, what it does, how many times).
 
     The amortiser's feedforward pass and the weights' gradients touch every layer; relaxing and
     learning redo every prediction but those from the clamped ends, and relaxing sends each error
-    back; the generator generates one image per class.
+    back; the generator generates one image per class. Where the image's term is expanded, it is
+    predicted first and last alone, and its error sent back once.
     """
     for i in range(depth):
         reads_free = {"generator": i > 0, "amortiser": i < depth - 1}
@@ -36,9 +39,14 @@ def unavoidable_maps(depth: int, n_inference_steps: int) -> Iterator[tuple[str, 
             yield "generator", i, "predict", 1  # from the label
         for direction, is_free in reads_free.items():
             yield direction, i, "learn", 1
-            if is_free:
+            if is_free and not (expanded and (direction, i) == ("generator", depth - 1)):
                 yield direction, i, "send back", n_inference_steps
-        if reads_free["generator"]:
+        if expanded and i == depth - 1:
+            yield "generator", i, "predict", 2
+            yield "generator", i, "send back", 1
+            yield "generator", i, "square", 1
+            yield "generator", i, "step", n_inference_steps
+        elif reads_free["generator"]:
             yield "generator", i, "predict", n_inference_steps + 1
         # The first inference step's bottom-up predictions are those of the feedforward pass.
         if reads_free["amortiser"]:
@@ -46,10 +54,18 @@ def unavoidable_maps(depth: int, n_inference_steps: int) -> Iterator[tuple[str, 
 
 
 def unavoidable_products(
-    sizes: list[int], batch: int, n_inference_steps: int
+    sizes: list[int], batch: int, n_inference_steps: int, *, expanded: bool
 ) -> Iterator[tuple[tuple[int, int, int], int]]:
-    """List the maps of dense layers as products, ((rows, inner, columns), how many times)."""
-    for direction, i, what, times in unavoidable_maps(len(sizes) - 1, n_inference_steps):
+    """List the maps of dense layers as products, ((rows, inner, columns), how many times).
+
+    Args:
+        sizes: units of each state, label first.
+        batch: images of a step.
+        n_inference_steps: inference steps.
+        expanded: whether inference steps do not see the image.
+    """
+    depth = len(sizes) - 1
+    for direction, i, what, times in unavoidable_maps(depth, n_inference_steps, expanded=expanded):
         above, below = sizes[i : i + 2]
         read, predicted = (above, below) if direction == "generator" else (below, above)
         yield (
@@ -58,6 +74,8 @@ def unavoidable_products(
                 "generate": (sizes[0], read, predicted),
                 "send back": (batch, predicted, read),
                 "learn": (predicted, batch, read),
+                "square": (read, predicted, read),
+                "step": (batch, read, read),
             }[what],
             times,
         )

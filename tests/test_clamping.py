@@ -8,8 +8,8 @@ from by_hand import ByHand
 from small_models import infer_each, inference_of, learning_of, sgd, small_model, train_step
 
 from bpc_cli.core.clamping import Clamping, clamp_images
-from bpc_cli.core.inference import relax, root_mean_square
 from bpc_cli.core.learning import Batch, make_state
+from bpc_cli.core.relaxation import relax, root_mean_square
 
 ALPHA_F, ALPHA_B, RATE, N_STEPS, CLASSES = 0.4, 1.3, 0.1, 6, 4
 INFERS = {"bpc": (ALPHA_F, ALPHA_B), "hpc": (ALPHA_F, 0), "genpc": (ALPHA_F, 0)}
@@ -159,6 +159,21 @@ def test_what_is_observed_is_what_there_was_before_each_step_and_at_the_end(tole
     assert int(relaxation.n_steps) == n_taken
     np.testing.assert_allclose(relaxation.observed, path[:, None] * np.ones(3))
     np.testing.assert_allclose(relaxation.energies, 3 / 2 * path**2)
+
+
+@pytest.mark.parametrize("n_steps", [0, 1, 9])
+@pytest.mark.parametrize("tolerance", [None, 0.5, 2.0])
+def test_without_a_trace_the_steps_are_the_same(tolerance, n_steps, float64):
+    def energy(free):
+        return 0.5 * jnp.sum(free**2)
+
+    traced, bare = (
+        relax(jnp.ones(3), energy, sgd(0.1), n_steps, tolerance, trace=trace)
+        for trace in (True, False)
+    )
+    np.testing.assert_allclose(bare.free, traced.free, rtol=1e-12)
+    np.testing.assert_allclose(bare.energies, traced.energies[jnp.array([0, -1])], rtol=1e-12)
+    assert bare.n_steps == traced.n_steps == min(n_steps, {None: 9, 0.5: 7, 2.0: 0}[tolerance])
 
 
 def test_the_root_mean_square_is_over_all_entries():

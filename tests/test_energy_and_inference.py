@@ -13,10 +13,11 @@ from small_models import infer_each, inference_of, learning_of, sgd, small_model
 
 from bpc_cli.core.clamping import Clamping
 from bpc_cli.core.energy import EnergyWeights, energy, energy_terms
-from bpc_cli.core.inference import infer, relax
+from bpc_cli.core.inference import infer
 from bpc_cli.core.layers import activation
 from bpc_cli.core.learning import Batch, make_state
 from bpc_cli.core.optimisers import make_optimiser
+from bpc_cli.core.relaxation import relax
 from bpc_cli.options.names import ACTIVATIONS
 
 models = st.tuples(

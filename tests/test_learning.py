@@ -211,11 +211,13 @@ def test_a_compiled_step_holds_no_product_twice():
     """XLA merges what a step names twice: the amortiser's pass, and the clamped ends' predictions.
 
     At depth 3: three products of the amortiser's pass, three to generate the classes, the label's
-    prediction; in the loop of relaxation four predictions and four errors sent back; then four
-    predictions at the relaxed activities and six gradients.
+    prediction; of the image's term the initial error, the slope and the Gram matrix. The first
+    inference step is outside the loop of the others: one prediction that there is not yet, three
+    errors sent back and a product with the Gram matrix; in the loop there are three predictions.
+    Then four predictions at the relaxed activities and six gradients.
     """
     training, state = setting(depth=3, n_steps=4)
     chunk = chunk_of(training, jnp.zeros((3, 4), jnp.int32))
     program = train_chunk.lower(chunk, state).compile().compiled.as_text()
     products = [line for line in program.splitlines() if " dot(" in line]
-    assert len(products) <= 3 + 3 + 1 + (4 + 4) + 4 + 6
+    assert len(products) <= 3 + 3 + 1 + 3 + (1 + 3 + 1) + (3 + 3 + 1) + 4 + 6

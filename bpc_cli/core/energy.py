@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from bpc_cli.core.expansion import NOTHING_EXPANDED, Expansions
 from bpc_cli.core.models import Model
 
 LayerStates = Sequence[Float[Array, "..."]]
@@ -52,12 +53,21 @@ def amortiser_errors(model: Model, states: LayerStates) -> list[Float[Array, "..
 
 
 def energy_terms(
-    model: Model, states: LayerStates, weights: EnergyWeights
+    model: Model,
+    states: LayerStates,
+    weights: EnergyWeights,
+    expansions: Expansions = NOTHING_EXPANDED,
 ) -> tuple[Float[Array, " depth"], Float[Array, " depth"]]:
     """Compute a sample's energy terms, one per layer and direction: α ½ ‖prediction error‖².
 
     With the label loss "cross_entropy", the term at the label is
     α (-Σ label · log softmax(prediction)): the label's distribution is categorical, not Gaussian.
+
+    Args:
+        model: the model.
+        states: label, z_0, …, image.
+        weights: α_f and α_b.
+        expansions: terms at clamped ends that are computed without the end.
 
     Returns:
         The generator's terms (z_0, …, image) and the amortiser's (label, z_0, …), layer by layer; 0
@@ -74,21 +84,29 @@ def energy_terms(
     forward = backward = jnp.zeros(model.depth, states[-1].dtype)
     if weights.forward is not None:
         errors = generator_errors(model, states)
-        forward = weights.forward * _terms(model, states, errors, of_label=model.top > 0)
+        terms = _terms(model, states, errors, of_label=model.top > 0)
+        if expansions.of_image:
+            terms[-1] = expansions.of_image(states[-2])
+        if expansions.of_label and model.top:
+            terms[0] = expansions.of_label(states[1])
+        forward = weights.forward * jnp.stack(terms)
     if weights.backward is not None:
         errors = amortiser_errors(model, states)
-        backward = weights.backward * _terms(model, states, errors, of_label=model.top == 0)
+        terms = _terms(model, states, errors, of_label=model.top == 0)
+        if expansions.of_label and not model.top:
+            terms[0] = expansions.of_label(states[1])
+        backward = weights.backward * jnp.stack(terms)
     return forward, backward
 
 
 def _terms(
     model: Model, states: LayerStates, errors: list[Float[Array, "..."]], *, of_label: bool
-) -> Float[Array, " depth"]:
+) -> list[Float[Array, ""]]:
     """Compute the terms of a direction's errors, the first of which may be the label's."""
     terms = [half_square_norm(error) for error in errors]
     if of_label:
         terms[0] = label_term(model, states[0], states[0] - errors[0])
-    return jnp.stack(terms)
+    return terms
 
 
 def output_terms(
@@ -115,7 +133,12 @@ def output_terms(
     return forward, backward
 
 
-def energy(model: Model, states: LayerStates, weights: EnergyWeights) -> Float[Array, ""]:
+def energy(
+    model: Model,
+    states: LayerStates,
+    weights: EnergyWeights,
+    expansions: Expansions = NOTHING_EXPANDED,
+) -> Float[Array, ""]:
     """Compute a sample's bidirectional energy F, the sum of all `energy_terms`.
 
     F = α_f ½ Σ_i ‖s_{i+1} - W_i φ(s_i)‖² + α_b ½ Σ_i ‖s_i - V_i φ(s_{i+1})‖²
@@ -125,8 +148,9 @@ def energy(model: Model, states: LayerStates, weights: EnergyWeights) -> Float[A
         model: the model.
         states: label, z_0, …, image.
         weights: α_f and α_b.
+        expansions: as in `energy_terms`.
     """
-    forward, backward = energy_terms(model, states, weights)
+    forward, backward = energy_terms(model, states, weights, expansions)
     return jnp.sum(forward) + jnp.sum(backward)
 
 

@@ -1,20 +1,21 @@
 """Inference: initialising what is free in a sample's states, and relaxing it on the energy."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from bpc_cli.core.clamping import Clamping, States, check_ends
 from bpc_cli.core.energy import EnergyWeights, energy, half_square_norm
+from bpc_cli.core.expansion import NOTHING_EXPANDED, Expansions, expand_ends
 from bpc_cli.core.models import Model
-from bpc_cli.core.optimisers import AnyOptimiser, check_optimiser, descend
+from bpc_cli.core.optimisers import AnyOptimiser, check_optimiser
+from bpc_cli.core.relaxation import Relaxation, relax
 from bpc_cli.options.names import INITS
 
-Free = TypeVar("Free", bound=PyTree)
 Activities = list[Float[Array, "..."]]
 
 
@@ -48,9 +49,15 @@ class Inference(eqx.Module):
         if self.init not in INITS:
             raise ValueError(f"unknown init '{self.init}'; known: {', '.join(INITS)}")
 
-    def energy(self, model: Model, clamping: Clamping, free: States) -> Float[Array, ""]:
+    def energy(
+        self,
+        model: Model,
+        clamping: Clamping,
+        free: States,
+        expansions: Expansions = NOTHING_EXPANDED,
+    ) -> Float[Array, ""]:
         """Compute the energy of a sample that its activities relax on."""
-        value = energy(model, clamping.complete(free).layers, self.weights)
+        value = energy(model, clamping.complete(free).layers, self.weights, expansions)
         if self.latent_precision is not None and model.top:
             value += self.latent_precision * half_square_norm(free.activities[model.top - 1])
         if clamping.label_known is None:
@@ -62,22 +69,20 @@ class Inference(eqx.Module):
             value += self.latent_precision * half_square_norm(unknown[model.n_classes :])
         return value
 
-
-class Relaxation(NamedTuple):
-    """What relaxing left.
-
-    Attributes:
-        free: what was free, relaxed.
-        energies: the energy before each step, and last at the end; from the last step that was
-            taken on, that at the end.
-        n_steps: how many steps were taken.
-        observed: what was observed at the same times.
-    """
-
-    free: Any
-    energies: Float[Array, " times"]
-    n_steps: Integer[Array, ""]
-    observed: PyTree
+    def expand(
+        self, model: Model, clamping: Clamping, initial: States, batch_size: int
+    ) -> Expansions:
+        """Expand the energy of a sample at ends that are clamped, where steps then cost less."""
+        of_label = self.weights.forward if model.top else self.weights.backward
+        return expand_ends(
+            model,
+            clamping,
+            initial,
+            self.n_steps,
+            batch_size,
+            image=self.weights.forward is not None,
+            label=of_label is not None,
+        )
 
 
 class Inferred(NamedTuple):
@@ -100,6 +105,9 @@ def infer(
     inference: Inference,
     key: PRNGKeyArray | None = None,
     observe: Callable[[States, States], PyTree] | None = None,
+    batch_size: int = 1,
+    *,
+    trace: bool = True,
 ) -> Inferred:
     """Initialise what is free in a sample's states, and relax it on the energy.
 
@@ -110,6 +118,9 @@ def infer(
         key: fixes noise.
         observe: a function of what is free and of the energy's gradient, computed before each step
             and at the end.
+        batch_size: how many samples are inferred at once by `jax.vmap`: the more there are, the
+            sooner `expansion` pays, whose products of weights are then common to all.
+        trace: whether energies between the first and the last are computed.
 
     Raises:
         ValueError: if activities are to be noise and there is no key, or what is clamped is not of
@@ -117,13 +128,17 @@ def infer(
     """
     check_ends(model, clamping.label, clamping.image)
     initial = initialise(model, clamping, inference.init, key)
+    expansions = inference.expand(model, clamping, initial, batch_size)
     relaxation = relax(
         initial,
-        lambda free: inference.energy(model, clamping, free),
+        lambda free: inference.energy(model, clamping, free, expansions),
         inference.optimiser,
         inference.n_steps,
         inference.tolerance,
         observe,
+        # Learning computes it so as well, and it has all digits however far the energy fell.
+        energy_at_end=lambda free: inference.energy(model, clamping, free),
+        trace=trace,
     )
     return Inferred(clamping.complete(relaxation.free), initial, relaxation)
 
@@ -134,13 +149,18 @@ def infer_each(
     inference: Inference,
     key: PRNGKeyArray | None = None,
     observe: Callable[[States, States], PyTree] | None = None,
+    *,
+    trace: bool = True,
 ) -> Inferred:
     """Infer each sample of a batch, on its own, as `infer` does one."""
     check_ends(model, clampings.label, clampings.image, of_batch=True)
-    if key is None:
-        return jax.vmap(lambda each: infer(model, each, inference, None, observe))(clampings)
-    keys = jax.random.split(key, len(clampings.image))
-    return jax.vmap(lambda each, own: infer(model, each, inference, own, observe))(clampings, keys)
+    n = len(clampings.image)
+    keys = None if key is None else jax.random.split(key, n)
+
+    def infer_one(clamping: Clamping, key: PRNGKeyArray | None) -> Inferred:
+        return infer(model, clamping, inference, key, observe, n, trace=trace)
+
+    return jax.vmap(infer_one)(clampings, keys)
 
 
 def initialise(
@@ -205,74 +225,6 @@ def init_activities(
     return [
         jax.random.normal(own, shape, image.dtype) for own, shape in zip(keys, shapes, strict=False)
     ]
-
-
-def relax(
-    free: Free,
-    energy: Callable[[Free], Float[Array, ""]],
-    optimiser: AnyOptimiser,
-    n_steps: int,
-    tolerance: float | Float[Array, ""] | None = None,
-    observe: Callable[[Free, Free], PyTree] | None = None,
-) -> Relaxation:
-    """Relax what is free in a sample by gradient steps on its energy: z ← z - step(∂F/∂z).
-
-    Args:
-        free: activities and whatever else is free.
-        energy: the energy of what is free.
-        optimiser: makes the steps, from a fresh state.
-        n_steps: how many; with a tolerance, the most.
-        tolerance: no step is taken where the root mean square of the gradient is below this; None:
-            all are.
-        observe: a function of what is free and of the energy's gradient, computed before each step
-            and at the end.
-    """
-
-    def look(free: Free) -> tuple[Free, tuple[Float[Array, ""], PyTree]]:
-        value, gradient = jax.value_and_grad(energy)(free)
-        return gradient, (value, None if observe is None else observe(free, gradient))
-
-    def goes_on(carry) -> Array:
-        n_done, is_still, *_ = carry
-        if tolerance is None:  # then all samples of a batch take the same steps
-            return n_done < n_steps
-        return (n_done < n_steps) & ~is_still
-
-    def once_more(carry):
-        n_done, is_still, free, state, seen = carry
-        gradient, now = look(free)
-        seen = jax.tree.map(lambda rows, row: rows.at[n_done].set(row), seen, now)
-        moved, moved_state = descend(optimiser, gradient, state, free)
-        if tolerance is None:
-            return n_done + 1, is_still, moved, moved_state, seen
-        is_still = root_mean_square(gradient) < tolerance
-        moved, moved_state = jax.tree.map(
-            lambda before, after: jnp.where(is_still, before, after),
-            (free, state),
-            (moved, moved_state),
-        )
-        return n_done + jnp.where(is_still, 0, 1), is_still, moved, moved_state, seen
-
-    empty = jax.tree.map(
-        lambda row: jnp.zeros((n_steps + 1, *row.shape), row.dtype), jax.eval_shape(look, free)[1]
-    )
-    start = jnp.zeros((), jnp.int32), jnp.zeros((), bool), free, optimiser.init(free), empty
-    n_done, _, free, _, seen = jax.lax.while_loop(goes_on, once_more, start)
-    times = jnp.arange(n_steps + 1)
-
-    def fill(rows: Array, row: Array) -> Array:
-        is_taken = (times < n_done).reshape(-1, *[1] * row.ndim)
-        return jnp.where(is_taken, rows, row)
-
-    energies, observed = jax.tree.map(fill, seen, look(free)[1])
-    return Relaxation(free, energies, n_done, observed)
-
-
-def root_mean_square(gradient: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
-    """Compute the root mean square of all entries of a gradient; 0 where there are none."""
-    leaves = jax.tree.leaves(gradient)
-    square = sum((jnp.sum(leaf**2) for leaf in leaves), jnp.zeros(()))
-    return jnp.sqrt(square / max(sum(leaf.size for leaf in leaves), 1))
 
 
 def square_norm(activities: Activities) -> Float[Array, ""]:

@@ -80,12 +80,16 @@ class Dense(Layer):
                 f"a state of shape {self.in_shape} is wanted, not {state.shape}: jax.vmap applies "
                 "functions of one sample to many"
             )
-        product = self.activation(state).ravel() @ self.weight.T
+        product = self.activate(state) @ self.weight.T
         if self.scale != 1.0:
             product = product * self.scale
         if self.bias is not None:
             product = product + self.bias
         return product.reshape(self.out_shape)
+
+    def activate(self, state: Float[Array, "*source"]) -> Float[Array, " in"]:
+        """Compute φ(state), flattened, which the prediction is linear in."""
+        return self.activation(state).ravel()
 
 
 class Around(Layer):

@@ -145,7 +145,7 @@ def observed_train_step(
 ) -> tuple[TrainState, StepMetrics, Observed]:
     """Take one training step as `train_step` does, and return what it came by as well."""
     clampings = clamp_both(state.model, batch.label, batch.image, batch.label_known)
-    inferred = infer_each(state.model, clampings, inference, key)
+    inferred = infer_each(state.model, clampings, inference, key, trace=False)
 
     def mean_energy(model: Model) -> tuple[Array, tuple[Array, Array]]:
         forward, backward = _learnt_terms(model, batch, inferred, learning)

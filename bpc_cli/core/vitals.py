@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from bpc_cli.core.inference import root_mean_square
 from bpc_cli.core.models import Model
+from bpc_cli.core.relaxation import root_mean_square
 
 
 class Vitals(NamedTuple):

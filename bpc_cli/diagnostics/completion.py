@@ -114,7 +114,7 @@ def complete(
         clampings = Clamping(
             jnp.zeros_like(predicted), image, jnp.zeros(len(image), bool), image_known=~hidden
         )
-        inferred = infer_each(model, clampings, inference, key).states
+        inferred = infer_each(model, clampings, inference, key, trace=False).states
         classes = by_inference = None
         if n := model.n_classes:
             classes = jnp.argmax(predicted[:, :n], axis=1)

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from bpc_cli.core.batching import in_blocks
 from bpc_cli.core.clamping import Clamping, States, clamp_both
 from bpc_cli.core.energy import EnergyWeights, energy_terms
-from bpc_cli.core.inference import Inference, infer, relative_distance, root_mean_square
+from bpc_cli.core.inference import Inference, infer, relative_distance
 from bpc_cli.core.models import Model
+from bpc_cli.core.relaxation import root_mean_square
 from bpc_cli.diagnostics import Diagnosis, Subject
 from bpc_cli.evaluation.parts import in_parts
 from bpc_cli.evaluation.results import count_steps, verdict_on

@@ -38,7 +38,7 @@ def activities_of(
             return [activity.reshape(len(pixels), -1) for activity in activities]
 
         clampings = clamp_images(model, model.to_states(pixels))
-        inferred = infer_each(model, clampings, inference, key)
+        inferred = infer_each(model, clampings, inference, key, trace=False)
         return flat(inferred.initial.activities), flat(inferred.states.activities)
 
     return in_blocks(of_block, [images], block_size)

@@ -35,7 +35,7 @@ def classify_by_inference(
 
     def of_block(pixels: Array) -> tuple[Array, Array]:
         clampings = clamp_images(model, model.to_states(pixels))
-        inferred = infer_each(model, clampings, inference, key)
+        inferred = infer_each(model, clampings, inference, key, trace=False)
         moved = jax.vmap(relative_distance)(inferred.states.activities, inferred.initial.activities)
         return jnp.argmax(inferred.states.label[:, : model.n_classes], axis=1), moved
 
@@ -61,7 +61,8 @@ def classify_by_energy(
 
         def energies_of(label: Float[Array, " label"]) -> Float[Array, " block"]:
             labels = jnp.broadcast_to(label, (len(states), len(label)))
-            inferred = infer_each(model, clamp_both(model, labels, states), inference, key)
+            clampings = clamp_both(model, labels, states)
+            inferred = infer_each(model, clampings, inference, key, trace=False)
             return inferred.relaxation.energies[:, -1]
 
         return jnp.argmin(jax.lax.map(energies_of, one_hot), axis=0)

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, UInt8
 
-from bpc_cli.core.clamping import Clamping, clamp_images
-from bpc_cli.core.inference import Inference, initialise
+from bpc_cli.core.clamping import Clamping, clamp_both, clamp_images
+from bpc_cli.core.inference import Inference, Inferred, infer_each, initialise
 from bpc_cli.core.learning import Batch, Learning, TrainState, train_step
 from bpc_cli.core.models import Model
 from bpc_cli.evaluation.parts import PART_SIZE, in_parts
 
-_LOOPING = 2  # steps, the fewest that the compiler keeps in a loop
+_KEY = jax.random.PRNGKey(0)
 
 
 def timed(function: Any, *arguments: Any) -> tuple[Any, float]:
@@ -52,28 +52,34 @@ def timed_in_parts(
     return result, time.perf_counter() - began
 
 
-def flops_per_image(model: Model, inference: Inference) -> dict[str, float]:
+def flops_per_image(model: Model, inference: Inference, n_images: int = 500) -> dict[str, float]:
     """Count the operations that classifying an image takes, as the compiler counts them.
 
     A loop's are those of one step times the number of steps, as the compiler counts each loop once.
 
+    Args:
+        model: the model.
+        inference: how activities are initialised and relaxed.
+        n_images: how many are classified at once.
+
     Returns:
         Operations by way: "feedforward", "relaxed" and "lowest_energy".
     """
-    image = jnp.zeros(model.state_shapes[-1])
-    label = jnp.zeros(model.state_shapes[0])
-    unknown = jax.tree.map(lambda leaf: leaf[0], clamp_images(model, image[None]))
-    known = Clamping(label, image)
-    feedforward = count_flops(lambda image: model.feed_up(image)[0], image)
-    steps = {
-        name: _flops_of(model, inference, each)
-        for name, each in {"relaxed": unknown, "lowest_energy": known}.items()
-    }
+    images = jnp.zeros((n_images, *model.state_shapes[-1]))
+    labels = jnp.zeros((n_images, model.n_classes))
+    relaxed = _flops_of_inference(
+        model, inference, clamp_images(model, images), lambda inferred: inferred.states.label
+    )
+    lowest_energy = model.n_classes * _flops_of_inference(
+        model,
+        inference,
+        clamp_both(model, labels, images),
+        lambda inferred: inferred.relaxation.energies[:, -1],
+    )
     return {
-        "feedforward": feedforward,
-        "relaxed": feedforward + inference.n_steps * steps["relaxed"][0],
-        "lowest_energy": model.n_classes
-        * (feedforward + inference.n_steps * steps["lowest_energy"][0] + steps["lowest_energy"][1]),
+        "feedforward": count_flops(lambda image: model.feed_up(image)[0], images[0]),
+        "relaxed": relaxed / n_images,
+        "lowest_energy": lowest_energy / n_images,
     }
 
 
@@ -95,37 +101,74 @@ def flops_per_step(
     labels = jnp.zeros(batch_size, int)
     images = jax.ShapeDtypeStruct((batch_size, *model.state_shapes[-1]), jnp.result_type(float))
 
-    def count(n_steps: int) -> float:
-        arguments = (state, images, dataclasses.replace(inference, n_steps=n_steps), learning)
-        traced, static = eqx.partition(arguments, lambda leaf: hasattr(leaf, "dtype"))
+    def train(state: TrainState, images: Any, labels: Any, inference: Inference) -> Any:
+        model = state.model
+        generated = model.generated_classes()[labels] if model.n_classes else None
+        batch = Batch(model.one_hot(labels), images, None, generated)
+        return train_step(state, batch, inference, learning, _KEY)
 
-        def step(traced: Any, labels: jax.Array) -> Any:
-            state, images, inference, learning = eqx.combine(traced, static)
-            model = state.model
-            generated = model.generated_classes()[labels] if model.n_classes else None
-            batch = Batch(model.one_hot(labels), images, None, generated)
-            done = train_step(state, batch, inference, learning, jax.random.PRNGKey(0))
-            return eqx.filter(done, eqx.is_array)
+    def clamp(model: Model, images: Any, labels: Any) -> Clamping:
+        return clamp_both(model, model.one_hot(labels), images)
 
-        return count_flops(step, traced, labels)
-
-    without = count(0)
-    if inference.n_steps == 0:
-        return without
-    return without + inference.n_steps * (count(_LOOPING) - without)
+    clampings = eqx.filter_eval_shape(clamp, model, images, labels)
+    return _with_all_steps(
+        lambda inference: count_flops(train, state, images, labels, inference),
+        model,
+        inference,
+        clampings,
+    )
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
-    """Count the operations of a function without loops, as the compiler counts them."""
-    analysis = jax.jit(function).lower(*arguments).compile().cost_analysis()
+    """Count the operations of a function, as the compiler counts them: each loop's once.
+
+    Args:
+        function: a function.
+        arguments: its arguments; what has a `dtype` is traced, if only its shape is given.
+    """
+    traced, static = eqx.partition(arguments, lambda leaf: hasattr(leaf, "dtype"))
+
+    def of_arrays(traced: Any) -> Any:
+        return eqx.filter(function(*eqx.combine(traced, static)), eqx.is_array)
+
+    analysis = jax.jit(of_arrays).lower(traced).compile().cost_analysis()
     return float((analysis or {}).get("flops", 0.0))
 
 
-def _flops_of(model: Model, inference: Inference, clamping: Clamping) -> tuple[float, float]:
-    """Count the operations of a step of inference, and of the energy alone."""
-    free = initialise(model, clamping, "zeros")
+def _flops_of_inference(
+    model: Model,
+    inference: Inference,
+    clampings: Clamping,
+    wanted: Callable[[Inferred], jax.Array],
+) -> float:
+    """Count the operations of what inference of a batch is wanted for."""
 
-    def energy_of(free: Any) -> jax.Array:
-        return inference.energy(model, clamping, free)
+    def infer(model: Model, clampings: Clamping, inference: Inference) -> jax.Array:
+        return wanted(infer_each(model, clampings, inference, _KEY))
 
-    return count_flops(jax.grad(energy_of), free), count_flops(energy_of, free)
+    return _with_all_steps(
+        lambda inference: count_flops(infer, model, clampings, inference),
+        model,
+        inference,
+        clampings,
+    )
+
+
+def _with_all_steps(
+    count: Callable[[Inference], float], model: Model, inference: Inference, clampings: Clamping
+) -> float:
+    """Count all steps of inference, of which a count has one, beside what is done once for them."""
+    without = count(dataclasses.replace(inference, n_steps=0))
+    if inference.n_steps == 0:
+        return without
+
+    def expand(model: Model, clampings: Clamping, initial: Any) -> Any:
+        n = len(clampings.image)
+        return jax.vmap(lambda each, own: inference.expand(model, each, own, n))(clampings, initial)
+
+    def start(model: Model, clampings: Clamping) -> Any:
+        return jax.vmap(lambda each: initialise(model, each, "zeros", None))(clampings)
+
+    initial = eqx.filter_eval_shape(start, model, clampings)
+    once = count_flops(expand, model, clampings, initial)
+    return without + once + inference.n_steps * (count(inference) - without - once)

@@ -24,6 +24,6 @@ def generate_by_inference(
         `classify_by_inference`.
     """
     inference = dataclasses.replace(inference, init="generative")
-    inferred = infer_each(model, clamp_classes(model), inference)
+    inferred = infer_each(model, clamp_classes(model), inference, trace=False)
     moved = jax.vmap(relative_distance)(inferred.states.activities, inferred.initial.activities)
     return model.to_images(inferred.states.image), moved

@@ -52,7 +52,7 @@ def represent(
     def of_block(pixels: Array) -> Represented:
         states = model.to_states(pixels)
         predicted = jax.vmap(lambda image: model.feed_up(image)[0])(states)
-        inferred = infer_each(model, clamp_images(model, states), inference, key)
+        inferred = infer_each(model, clamp_images(model, states), inference, key, trace=False)
         tops = inferred.states.label
         made = model.to_images(jax.vmap(lambda top: model.feed_down(top)[-1])(tops))
         errors = jnp.mean((made - to_unit_pixels(pixels)) ** 2, axis=1)
