@@ -242,7 +242,9 @@ def check_start(start: "Start", plan: "Plan") -> list[str]:
     from bpc_cli.runs.resume import check_fit
     from bpc_cli.runs.summary import software_versions
 
-    other_software = check_fit(start, plan.dataset.name, software_versions(), device_kind())
+    other_software = check_fit(
+        start, plan.dataset.name, software_versions(), device_kind(plan.n_devices)
+    )
     if start.iteration > plan.schedule.n_iters:
         raise UserError(
             f"{plan.schedule.n_iters} iterations are wanted, and {start.iteration} are done: "

@@ -15,6 +15,7 @@ from bpc_cli.cli.architecture import model_maker
 from bpc_cli.core.algorithms import inference_weights, learning_weights
 from bpc_cli.core.ensembles import stack
 from bpc_cli.core.inference import Inference
+from bpc_cli.core.layout import split
 from bpc_cli.core.learning import Learning, TrainState, make_state
 from bpc_cli.core.models import Model
 from bpc_cli.core.optimisers import Optimiser, clipped, make_optimiser, scaled
@@ -29,6 +30,7 @@ from bpc_cli.options.check import changed_options, check_saved_config, unknown_c
 from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
 from bpc_cli.options.data_groups import TrainDataConfig
 from bpc_cli.options.schema import TrainConfig
+from bpc_cli.runs.device import count_devices
 from bpc_cli.runs.loop import Ensemble
 from bpc_cli.runs.plan import Plan, Schedule
 
@@ -59,8 +61,8 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
     """Build what a run is to do.
 
     Raises:
-        UserError: if not one whole batch fits into the training set, or there are more iterations
-            than optimisers count.
+        UserError: if not one whole batch fits into the training set, there are more iterations
+            than optimisers count, or fewer devices than are asked for.
     """
     n_examples = len(dataset.train_images)
     if drops_images(config):
@@ -81,6 +83,7 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
     return Plan(
         seeds=range(config.seed, config.seed + config.n_seeds),
         batch_size=config.batch_size,
+        n_devices=_n_devices(config),
         schedule=Schedule(
             n_iters, config.test_every, config.log_every, *distance, config.keep_every
         ),
@@ -99,6 +102,22 @@ def build_plan(config: TrainConfig, dataset: Dataset) -> Plan:
         least_losses=_least_losses(config, dataset) if config.overfit_batch else {},
         options=dataclasses.asdict(config),
     )
+
+
+def _n_devices(config: TrainConfig) -> int:
+    """Count the devices that a run is to be trained on.
+
+    Raises:
+        UserError: if there are fewer, or its seeds and batches cannot be split over them.
+    """
+    n_devices = count_devices(config.compute.devices)
+    try:
+        split(config.n_seeds, config.batch_size, n_devices)
+    except ValueError as error:
+        raise UserError(
+            f"compute.devices={config.compute.devices}, n_seeds={config.n_seeds}: {error}"
+        ) from error
+    return n_devices
 
 
 def build_ensemble(config: TrainConfig, plan: Plan) -> Ensemble:

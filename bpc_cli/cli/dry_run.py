@@ -111,8 +111,12 @@ def _cost(config: TrainConfig, plan: Plan, state: TrainState) -> str:
 
 
 def _memory(config: TrainConfig, plan: Plan) -> str:
-    needed, there_is = memory_needed(config, plan), device_memory()
-    return f"{needed / 2**20:,.1f} MiB at least, of {there_is / 2**20:,.0f} ({device_kind()})"
+    needed, there_is = memory_needed(config, plan), device_memory(plan.n_devices)
+    each = " on each" if plan.n_devices > 1 else ""
+    return (
+        f"{needed / 2**20:,.1f} MiB at least{each}, of {there_is / 2**20:,.0f} "
+        f"({device_kind(plan.n_devices)})"
+    )
 
 
 def _steps(plan: Plan, iteration: int) -> str:

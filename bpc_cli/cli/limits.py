@@ -5,6 +5,7 @@ import jax
 
 from bpc_cli.cli.architecture import model_maker
 from bpc_cli.cli.build import build_training
+from bpc_cli.core.layout import split
 from bpc_cli.core.learning import TrainState, make_state
 from bpc_cli.errors import UserError
 from bpc_cli.options.groups import ModelConfig
@@ -20,7 +21,7 @@ def reject_what_exceeds_memory(config: TrainConfig, plan: Plan, n_together: int)
         UserError: if they need more than the device has, or their weights do not fit the optimiser.
     """
     needed = memory_needed(config, plan) * n_together
-    available = device_memory()
+    available = device_memory(plan.n_devices)
     if needed <= available:
         return
     several = f", n_seeds={config.n_seeds}" if config.n_seeds > 1 else ""
@@ -45,13 +46,15 @@ def _size_of(model: ModelConfig) -> str:
 
 
 def memory_needed(config: TrainConfig, plan: Plan) -> int:
-    """Count what a training step of a run holds at least, in bytes.
+    """Count what a training step of a run holds at least on each of its devices, in bytes.
 
     Raises:
         UserError: if the weights do not fit the optimiser.
     """
+    for_members, for_batch = split(config.n_seeds, config.batch_size, plan.n_devices)
     try:
-        return training_memory(state_shapes(config, plan), config.batch_size) * config.n_seeds
+        of_one = training_memory(state_shapes(config, plan), config.batch_size // for_batch)
+        return of_one * (config.n_seeds // for_members)
     except OverflowError:  # more than JAX can count
         return 2**63
 

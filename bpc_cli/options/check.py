@@ -56,6 +56,9 @@ def check_config(composed: DictConfig | dict[str, Any], schema: type[Config]) ->
             value = _to_numbers(path, value)
             group, _, name = path.rpartition(".")
             setattr(operator.attrgetter(group)(config), name, value)
+        if (word := field.metadata["or_word"]) and value != word and not _is_whole(value):
+            shown = cut_off(repr(value), _LONGEST_VALUE)
+            raise UserError(f"{path} must be a whole number or {word}, not {shown}")
         _check_range(path, field.metadata, value)
     if (config_data := getattr(config, "data", None)) and config_data.name is not None:
         _check_data_name(config_data.name)
@@ -258,6 +261,10 @@ def _to_numbers(path: str, value: Any) -> float | list[float]:
     except OverflowError as error:
         raise UserError(f"{path} must be a finite number") from error
     return reals if isinstance(value, list) else reals[0]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_number(path: str, limits: typing.Mapping[str, Any], value: int | float) -> None:

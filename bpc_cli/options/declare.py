@@ -21,6 +21,7 @@ def option(
     at_most: float | None = None,
     choices: tuple[str, ...] = (),
     takes_any_keys: bool = False,
+    or_word: str = "",
     per_channel: bool = False,
     may_change: bool = False,
     traced: bool = False,
@@ -28,6 +29,8 @@ def option(
     was: str = "",
 ) -> Any:
     """Declare an option: its explanation, unit, and range; None is checked by its type alone.
+
+    `or_word` says that it is a whole number, or this word.
 
     `per_channel` says that it is one number, or a list with one for each channel of an image.
 
@@ -48,6 +51,7 @@ def option(
         "at_most": at_most,
         "choices": choices,
         "takes_any_keys": takes_any_keys,
+        "or_word": or_word,
         "per_channel": per_channel,
         "may_change": may_change,
         "traced": traced,

@@ -202,6 +202,17 @@ class ComputeConfig:
 
 
 @dataclasses.dataclass
+class TrainingComputeConfig(ComputeConfig):
+    devices: Any = option(  # OmegaConf has no type for "a number or a word"
+        "devices to train on, a number or all: seeds are split over them, or else each batch",
+        at_least=1,
+        or_word="all",
+        may_change=True,
+        before=1,
+    )
+
+
+@dataclasses.dataclass
 class LoggerConfig:
     tensorboard: bool = option(
         "write TensorBoard event files (extra: tensorboard)",

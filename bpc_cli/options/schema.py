@@ -11,12 +11,12 @@ from bpc_cli.options.data_groups import TrainDataConfig
 from bpc_cli.options.declare import option
 from bpc_cli.options.groups import (
     AlgorithmConfig,
-    ComputeConfig,
     InferenceConfig,
     LoggerConfig,
     ModelConfig,
     OptimConfig,
     PlotsConfig,
+    TrainingComputeConfig,
 )
 
 
@@ -135,4 +135,4 @@ class TrainConfig:
     data: TrainDataConfig = dataclasses.field(default_factory=TrainDataConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
     plots: PlotsConfig = dataclasses.field(default_factory=PlotsConfig)
-    compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
+    compute: TrainingComputeConfig = dataclasses.field(default_factory=TrainingComputeConfig)

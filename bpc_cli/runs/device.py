@@ -1,5 +1,6 @@
 """The device that models are trained on: how JAX compiles for it, and its memory."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -21,7 +22,9 @@ from bpc_cli.files import cache_directory
 from bpc_cli.runs.compilation_cache import keep_programs
 
 
-def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> None:
+def configure_jax(
+    *, compilation_cache: bool, matmul_precision: str | None, devices: int | str = 1
+) -> None:
     """Set how this process compiles, before it does, and how many threads it runs on.
 
     On CPU, XLA takes $OMP_NUM_THREADS threads where that is set, or else one per core.
@@ -31,6 +34,7 @@ def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> N
             not compile them again. They go to `cache_directory()`, in a folder for each type of
             processor: a program compiled for one may not run on another that shares the disk.
         matmul_precision: `jax.default_matmul_precision`; None is JAX's own default.
+        devices: how many are to be used, or "all"; on CPU so many are made of it.
 
     Raises:
         UserError: if there is no device of the platform that $JAX_PLATFORMS names.
@@ -44,6 +48,9 @@ def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> N
         except OSError:  # a home that cannot be written is no reason to stop, or to warn each run
             compilation_cache = False
     jax.config.update("jax_enable_compilation_cache", compilation_cache)
+    if isinstance(devices, int) and "host_platform_device_count" not in _xla_flags():
+        with contextlib.suppress(RuntimeError):  # JAX has found its devices already
+            jax.config.update("jax_num_cpu_devices", devices)
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:
@@ -55,25 +62,43 @@ def configure_jax(*, compilation_cache: bool, matmul_precision: str | None) -> N
         ) from error
 
 
-def device_kind() -> str:
-    """Name the kind of device that JAX uses."""
-    return str(jax.devices()[0].device_kind)
+def count_devices(wanted: int | str) -> int:
+    """Count the devices to be used: so many as are wanted, or "all".
+
+    Raises:
+        UserError: if there are fewer.
+    """
+    there_are = len(jax.devices())
+    if wanted == "all":
+        return there_are
+    if int(wanted) > there_are:
+        raise UserError(
+            f"compute.devices={wanted}, and there are {there_are} ({device_kind()}): choose fewer, "
+            "or all"
+        )
+    return int(wanted)
 
 
-def device_memory() -> int:
-    """Measure the memory available to JAX's default device, in bytes.
+def device_kind(n_devices: int = 1) -> str:
+    """Name the kind of device that JAX uses, and how many where they are several."""
+    kind = str(jax.devices()[0].device_kind)
+    return kind if n_devices == 1 else f"{n_devices} × {kind}"
 
-    On CPU this is what the machine has free, or less where a container or job is limited.
+
+def device_memory(n_devices: int = 1) -> int:
+    """Measure the memory available to each of some devices, in bytes.
+
+    On CPU this is what the machine has free, or less where a container or job is limited, of which
+    each device has its part.
     """
     device = jax.devices()[0]
     statistics = None if device.platform == "cpu" else device.memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
     free = psutil.virtual_memory().available
-    try:
-        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such limit, or "max"
-        return free
+    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free // n_devices
 
 
 def peak_memory() -> int:
@@ -109,6 +134,10 @@ def _n_bytes(tree: PyTree) -> int:
 
 def _size(shape: Sequence[int]) -> int:
     return math.prod(int(length) for length in shape)
+
+
+def _xla_flags() -> str:
+    return os.environ.get("XLA_FLAGS", "")
 
 
 def _processor() -> str:

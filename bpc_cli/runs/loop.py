@@ -14,6 +14,7 @@ from jaxtyping import Bool, Integer
 from tqdm import tqdm
 
 from bpc_cli.core.ensembles import join, take
+from bpc_cli.core.layout import lay_out, place
 from bpc_cli.core.learning import StepMetrics, TrainState
 from bpc_cli.core.training import Chunk, ChunkEnd, Examples, Training, train_ensemble
 from bpc_cli.data.datasets import Dataset
@@ -180,8 +181,11 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
     dataset, capacity, batch_size = plan.dataset, plan.schedule.capacity, plan.batch_size
     training = join([run.ensemble.training for run in runs])
     label_known = join([run.ensemble.label_known for run in runs])
-    examples = Examples(*jax.device_put((dataset.train_images, dataset.train_labels, label_known)))
     seeds = [seed for run in runs for seed in run.plan.seeds]
+    layout = lay_out(len(seeds), batch_size, jax.devices()[: plan.n_devices])
+    images, labels = place((dataset.train_images, dataset.train_labels), layout.of_all)
+    examples = Examples(images, labels, place(label_known, layout.of_members))
+    training = place(training, layout.of_members)
     trained_on = join([run.ensemble.trained_on for run in runs])
 
     def take_steps(first: int, last: int, states: TrainState) -> Steps:
@@ -192,7 +196,9 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
             if trained_on is not None:
                 rows = trained_on[number][rows]
             indices[number, : last - first + 1] = rows
-        rows_of_steps, n_steps = jax.device_put((indices, np.int32(last - first + 1)))
+        rows_of_steps = place(indices, layout.of_steps)
+        n_steps = place(np.int32(last - first + 1), layout.of_all)
+        states = place(states, layout.of_members)
         states, metrics, end = jax.block_until_ready(
             train_ensemble(Chunk(examples, rows_of_steps, n_steps, training), states)
         )

@@ -69,6 +69,7 @@ class Plan:
     Attributes:
         seeds: the seeds of its ensemble, mostly one.
         batch_size: images per training step.
+        n_devices: how many devices it trains on.
         schedule: when it tests, logs and saves.
         dataset: the data set really used.
         n_examples: how many of its training images each seed trains on.
@@ -88,6 +89,7 @@ class Plan:
 
     seeds: range
     batch_size: int
+    n_devices: int
     schedule: Schedule
     dataset: Dataset
     n_examples: int

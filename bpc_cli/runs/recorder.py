@@ -285,7 +285,7 @@ class Recorder:
             "iteration": iteration,
             **self._run.sync_metrics(),
             "seconds": self.clock.seconds | {"total": self.clock.elapsed},
-            "versions": software_versions() | {"device": device_kind()},
+            "versions": software_versions() | {"device": device_kind(self._plan.n_devices)},
             "data_set": dataset.name,
             "image_shape": list(dataset.image_shape),
             "class_names": list(dataset.class_names),

@@ -62,7 +62,7 @@ def summarise(
         "seconds": seconds,
         "peak_memory_mib": round(peak_memory() / 2**20),
         "versions": software_versions(),
-        "device": device_kind(),
+        "device": device_kind(plan.n_devices),
         "git_commit": git_commit(Path(__file__).parent),
         "ended": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     }

@@ -1,0 +1,74 @@
+"""Layouts: how an ensemble and its batches lie on several devices, by JAX's own sharding.
+
+Members are split over devices first, which need not communicate then; what devices are left over
+split each member's batch, and sum its gradients. Programs are those of one device: the compiler
+divides them along how their arguments lie.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+
+
+class Layout(NamedTuple):
+    """Where arrays go; None: where JAX puts them, on its first device.
+
+    Attributes:
+        of_members: arrays with a leading axis of members.
+        of_steps: rows of indices, (members, steps, batch).
+        of_all: what every device has.
+    """
+
+    of_members: Sharding | None = None
+    of_steps: Sharding | None = None
+    of_all: Sharding | None = None
+
+
+def lay_out(n_members: int, batch_size: int, devices: Sequence[Any]) -> Layout:
+    """Split members over devices, and their batches over those that are left over.
+
+    Args:
+        n_members: how many models are trained together.
+        batch_size: images per step of each.
+        devices: the devices.
+
+    Raises:
+        ValueError: if a batch cannot be split evenly.
+    """
+    if len(devices) == 1:
+        return Layout()
+    for_members, for_batch = split(n_members, batch_size, len(devices))
+    mesh = Mesh(np.array(devices).reshape(for_members, for_batch), ("members", "batch"))
+
+    def along(*axes: str | None) -> Sharding:
+        return NamedSharding(mesh, PartitionSpec(*axes))
+
+    return Layout(along("members"), along("members", None, "batch"), along())
+
+
+def split(n_members: int, batch_size: int, n_devices: int) -> tuple[int, int]:
+    """Say over how many devices members are split, and over how many each batch.
+
+    Raises:
+        ValueError: if a batch cannot be split evenly.
+    """
+    for_members = math.gcd(n_members, n_devices)
+    for_batch = n_devices // for_members
+    if batch_size % for_batch:
+        raise ValueError(f"a batch of {batch_size} cannot be split over {for_batch} devices")
+    return for_members, for_batch
+
+
+def place(tree: Any, sharding: Sharding | None) -> Any:
+    """Put the arrays of a tree where they go; what is there already stays."""
+    arrays, static = eqx.partition(tree, _is_array)
+    return eqx.combine(jax.device_put(arrays, sharding), static)
+
+
+def _is_array(leaf: object) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)

@@ -1,0 +1,180 @@
+"""Training on several devices: the same losses, and checkpoints that any number can resume."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from bpc_cli.core.layout import lay_out, split
+
+SMALL = ("data=digits", "model.width=32", "n_train_iters=40", "test_every=20")
+
+
+def metrics_of(run: Path) -> list[dict]:
+    """A run's metrics, without seconds."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def check_same_up_to_rounding(run: Path, other: Path) -> None:
+    """Check that two runs have the same metrics but for rounding."""
+    ours, theirs = metrics_of(run), metrics_of(other)
+    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        numbers = [name for name, value in a.items() if isinstance(value, float)]
+        np.testing.assert_allclose(
+            [a[name] for name in numbers], [b[name] for name in numbers], rtol=2e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "n_devices", "then"),
+    [
+        pytest.param((), 2, 1, marks=pytest.mark.slow, id="a batch over two"),
+        pytest.param(("n_seeds=2",), 4, 1, id="seeds and batches over four"),
+        pytest.param(("n_seeds=4",), 4, 2, marks=pytest.mark.slow, id="seeds"),
+        pytest.param((), 8, 4, marks=pytest.mark.slow, id="a batch over eight"),
+        pytest.param(
+            ("model=cnn", "model.channels=[4,8]", "inference.tolerance=1e-4", "n_train_iters=8"),
+            *(2, 1),
+            marks=pytest.mark.slow,
+            id="convolutions, and a tolerance",
+        ),
+    ],
+)
+def test_devices_change_nothing_but_rounding(options, n_devices, then, own_process, tmp_path):
+    options = (*SMALL, *options)
+    half = next((2 for option in options if option == "n_train_iters=8"), 20)
+    for run, n_iters, devices in (
+        ("one", None, 1),
+        ("several", half, n_devices),
+        ("several", None, then),
+    ):
+        more = () if n_iters is None else (f"n_train_iters={n_iters}",)
+        done = own_process(
+            *("bpc-train", *options, *more, f"compute.devices={devices}", f"hydra.run.dir={run}")
+        )
+        assert done.returncode == 0, done.stderr
+    check_same_up_to_rounding(tmp_path / "one", tmp_path / "several")
+    warned = f"resuming with other device (was {n_devices} × cpu, now"
+    assert warned in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_on_four_devices_that_is_killed_resumes_on_one(started, own_process, tmp_path):
+    options = (*SMALL, "n_seeds=4", "n_train_iters=4000", "checkpoint_every=20")
+    process = started("bpc-train", *options, "compute.devices=4", "hydra.run.dir=run")
+    saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    deadline = time.time() + 60
+    while not saved.exists() and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = own_process("bpc-train", *options, "hydra.run.dir=run", "n_train_iters=4000")
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+    iterations = [line["iteration"] for line in metrics_of(tmp_path / "run")]
+    assert iterations == sorted(iterations) and iterations[-1] == 4000
+    assert len(iterations) == 4 * 4000
+
+
+def test_members_need_not_communicate_and_batches_only_sum():
+    program = """
+        import re, jax, numpy as np
+        jax.config.update("jax_num_cpu_devices", 4)
+        from small_models import inference_of, learning_of, sgd, small_model
+        from bpc_cli.core.ensembles import stack
+        from bpc_cli.core.layout import lay_out, place
+        from bpc_cli.core.learning import make_state
+        from bpc_cli.core.training import Chunk, Examples, Training, train_ensemble
+
+        for n_members in (4, 1):
+            inference = inference_of((1.0, 1.0), sgd(0.1), 3)
+            learning = learning_of((1.0, 1.0), sgd(0.01))
+            training = [
+                Training(inference, learning, (), jax.random.PRNGKey(seed))
+                for seed in range(n_members)
+            ]
+            states = [
+                make_state(small_model(seed, [3, 8, 6], "tanh"), learning)
+                for seed in range(n_members)
+            ]
+            layout = lay_out(n_members, 8, jax.devices())
+            examples = Examples(np.zeros((16, 6), np.uint8), np.zeros(16, np.int32))
+            indices = np.zeros((n_members, 2, 8), np.int32)
+            chunk = Chunk(
+                place(examples, layout.of_all),
+                place(indices, layout.of_steps),
+                place(np.int32(2), layout.of_all),
+                place(stack(training), layout.of_members),
+            )
+            lowered = train_ensemble.lower(chunk, place(stack(states), layout.of_members))
+            text = lowered.compile().compiled.as_text()
+            found = re.findall(r" (all-[a-z]+|collective-[a-z]+|reduce-scatter)[a-z-]*\\(", text)
+            print(n_members, *sorted(set(found)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["4", "1 all-reduce"]
+
+
+@pytest.mark.parametrize(
+    ("n_members", "batch_size", "n_devices", "expected"),
+    [(8, 64, 2, (2, 1)), (1, 64, 4, (1, 4)), (6, 64, 4, (2, 2)), (3, 60, 5, (1, 5))],
+)
+def test_members_are_split_first_and_batches_over_what_is_left(
+    n_members, batch_size, n_devices, expected
+):
+    assert split(n_members, batch_size, n_devices) == expected
+
+
+def test_a_batch_is_split_evenly_or_not_at_all():
+    with pytest.raises(ValueError, match="a batch of 63 cannot be split over 2 devices"):
+        split(3, 63, 2)
+    assert lay_out(3, 63, jax.devices()[:1]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("compute.devices=2", "batch_size=63"),
+            "compute.devices=2, n_seeds=1: a batch of 63 cannot be split over 2 devices",
+        ),
+        (("compute.devices=4",), r"compute.devices=4, and there are 2 \(cpu\): choose fewer"),
+    ],
+)
+def test_devices_that_cannot_be_used_are_rejected_in_a_line(
+    options, message, own_process, tmp_path
+):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = own_process("bpc-train", *SMALL, *options, **flags)
+    assert done.returncode == 1
+    assert re.fullmatch(f"bpc-train: {message}.*", done.stderr.strip())
+    assert not any(tmp_path.glob("outputs/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        ("some", "compute.devices must be a whole number or all, not 'some'"),
+        ("0", "compute.devices must be at least 1, not 0"),
+        ("2.5", "compute.devices must be a whole number or all, not 2.5"),
+    ],
+)
+def test_a_number_of_devices_is_a_whole_number_or_all(devices, message, command):
+    done = command("bpc-train", *SMALL, f"compute.devices={devices}")
+    assert (done.returncode, done.stderr) == (1, f"bpc-train: {message}\n")
