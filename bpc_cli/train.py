@@ -4,25 +4,24 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.commands import Command
-from bpc_cli.cli.jobs import Failure, Job, one_by_one, save_composed_config
+from bpc_cli.cli.jobs import Failure, Job, one_by_one
 from bpc_cli.errors import UserError
 from bpc_cli.files import expanded
 from bpc_cli.options.combinations import list_advice
-from bpc_cli.options.groups import ComputeConfig
+from bpc_cli.options.groups import TrainingComputeConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.process import interruptible
 
 # JAX is imported inside functions, so that completing or rejecting a command line takes no time.
 if TYPE_CHECKING:
-    from bpc_cli.runs.loop import Ensemble, Run
-    from bpc_cli.runs.plan import Plan
-    from bpc_cli.runs.resume import Start
+    from bpc_cli.cli.opening import Work
+    from bpc_cli.runs.run import Ensemble, Run
+    from bpc_cli.runs.team import Team
 
 
 def main() -> None:
@@ -61,11 +60,19 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
             interruptible(lambda: set_up(jobs[0].config.compute))
         except UserError as error:
             return [error] * len(jobs)
-        from bpc_cli.runs.loop import group_alike, train_together
+        from bpc_cli.cli.opening import Work, open_run
+        from bpc_cli.runs.loop import train_together
+        from bpc_cli.runs.run import group_alike
+        from bpc_cli.runs.team import Team
     failures: list[Failure] = [None] * len(jobs)
     works = [Work(job, len(jobs)) for job in jobs]
+    team = Team(len(jobs))
+    if not team.leads:
+        follow(team, works)
+        return failures
     runs: dict[int, Run] = {}
     with contextlib.ExitStack() as closing:
+        closing.enter_context(team.leading())
         for number, work in enumerate(works):
             try:
                 with garbage_left_alone():
@@ -77,8 +84,9 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
                 closing.push(run.closing)
                 runs[number] = run
         for group in group_alike(list_programs(works, runs)):
-            if not runs.keys().isdisjoint(group):
-                train_together([runs.get(number) for number in group])
+            if trained := [number for number in group if number in runs]:
+                team.seat([number if number in runs else trained[0] for number in group])
+                train_together([runs.get(number) for number in group], team)
         for number, run in runs.items():
             failures[number] = run.failure
     return failures
@@ -94,9 +102,11 @@ def describe_run(job: Job) -> None:
     from bpc_cli.data.datasets import load_prepared
 
     config, data = job.config, job.config.data
-    set_up(dataclasses.replace(config.compute, compilation_cache=False))
+    alone = {"coordinator": None, "n_processes": None, "process": None}
+    set_up(dataclasses.replace(config.compute, compilation_cache=False, **alone))
     from bpc_cli.cli.dry_run import describe
     from bpc_cli.cli.limits import reject_what_exceeds_memory
+    from bpc_cli.cli.opening import check_start
     from bpc_cli.runs.resume import find_start
 
     dataset = load_prepared(data.name, **where_from(data))
@@ -110,56 +120,52 @@ def describe_run(job: Job) -> None:
         print(line)
 
 
-def set_up(compute: ComputeConfig) -> None:
+def set_up(compute: TrainingComputeConfig) -> None:
     """Import what training needs, which takes most of a short run's time, and set JAX up.
 
     Raises:
-        UserError: if JAX has no device here.
+        UserError: if JAX has no device here, or the other processes are not to be found.
     """
     import bpc_cli.cli.limits
     import bpc_cli.runs.recorder  # noqa: F401
-    from bpc_cli.runs.device import configure_jax
+    from bpc_cli.runs.device import Processes, configure_jax
 
-    configure_jax(**dataclasses.asdict(compute))
+    processes = None
+    if compute.coordinator is not None:
+        by_slurm = compute.coordinator == "slurm"
+        processes = Processes(
+            None if by_slurm else compute.coordinator, compute.n_processes, compute.process
+        )
+    configure_jax(
+        compilation_cache=compute.compilation_cache,
+        matmul_precision=compute.matmul_precision,
+        devices=compute.devices,
+        processes=processes,
+    )
 
 
-class Work:
-    """What a job asks for, whatever its directory holds.
+def follow(team: "Team", works: "Sequence[Work]") -> None:
+    """Run in this process what its leader runs of jobs, and write nothing.
 
-    Args:
-        job: the job.
-        n_together: how many jobs share the device's memory.
+    A signal to stop is the leader's to handle.
+
+    Raises:
+        UserError: if a job's models cannot be built here, as where its data set is missing.
     """
+    from bpc_cli.core.ensembles import join
+    from bpc_cli.runs.loop import make_stepper
+    from bpc_cli.runs.run import Member
+    from bpc_cli.runs.signals import deferred_signals
 
-    def __init__(self, job: Job, n_together: int):
-        self.job = job
-        self._n_together = n_together
+    @functools.cache
+    def member(number: int) -> Member:
+        return Member(works[number].plan, works[number].build_ensemble())
 
-    @functools.cached_property
-    def plan(self) -> "Plan":
-        """What its run is to do.
-
-        Raises:
-            UserError: if the data set is not to be had, or too small.
-        """
-        from bpc_cli.cli.build import build_plan, used_part, where_from
-        from bpc_cli.data.datasets import load_dataset
-
-        data = self.job.config.data
-        dataset = load_dataset(data.name, **where_from(data))
-        return build_plan(self.job.config, used_part(self.job.config, dataset))
-
-    def build_ensemble(self) -> "Ensemble":
-        """Build its models, not yet trained.
-
-        Raises:
-            UserError: if they cannot be, or exceed the memory.
-        """
-        from bpc_cli.cli.build import build_ensemble
-        from bpc_cli.cli.limits import reject_what_exceeds_memory
-
-        reject_what_exceeds_memory(self.job.config, self.plan, self._n_together)
-        return build_ensemble(self.job.config, self.plan)
+    with deferred_signals():
+        team.follow(
+            lambda numbers: join([member(number).ensemble.states for number in numbers]),
+            lambda numbers: make_stepper([member(number) for number in numbers]),
+        )
 
 
 def list_programs(works: "Sequence[Work]", runs: "Mapping[int, Run]") -> "dict[int, Ensemble]":
@@ -175,83 +181,6 @@ def list_programs(works: "Sequence[Work]", runs: "Mapping[int, Run]") -> "dict[i
             run = runs.get(number)
             programs[number] = static_of(run.ensemble if run else work.build_ensemble())
     return programs
-
-
-def open_run(work: Work) -> "Run | None":
-    """Claim a run's directory, find what it resumes, and build what its config names.
-
-    Returns:
-        The run; None if its directory holds it, finished.
-
-    Raises:
-        UserError: if the config cannot be run; nothing is left behind then.
-    """
-    from bpc_cli.cli.build import list_changes
-    from bpc_cli.cli.search.pruning import judge_of
-    from bpc_cli.runs.clock import PhaseClock
-    from bpc_cli.runs.directory import RunDirectory, claimed, is_finished
-    from bpc_cli.runs.loggers.logger import Loggers
-    from bpc_cli.runs.loggers.tracked_run import TrackedRun
-    from bpc_cli.runs.loggers.trackers import logger_makers, require_extras
-    from bpc_cli.runs.loop import Run
-    from bpc_cli.runs.recorder import Recorder
-    from bpc_cli.runs.resume import find_start, resume_states
-
-    job, config, directory = work.job, work.job.config, work.job.directory
-    require_extras(config.logger)
-    with contextlib.ExitStack() as closing:
-        closing.enter_context(claimed(directory))
-        clock = closing.enter_context(PhaseClock(job.began))
-        other = None if config.resume is None else expanded(config.resume)
-        start = find_start(directory, other, list_changes(config))
-        plan = work.plan
-        warnings = [*check_start(start, plan), *list_advice(config)]
-        if start.iteration == plan.schedule.n_iters and is_finished(directory):
-            print(
-                f"{job.prefix}{os.path.relpath(directory)} holds this run, finished: nothing to do"
-            )
-            return None
-        ensemble = work.build_ensemble()
-        states = resume_states(start, ensemble.states, len(plan.seeds))
-        run = closing.enter_context(
-            RunDirectory(directory, start.metrics, start.metrics_bytes, job.prefix)
-        )
-        save_composed_config(job)
-        for line in start.notices:
-            run.report(line)
-        for line in warnings:
-            run.warn(line)
-        tracked = TrackedRun(directory, plan.options, start.iteration + 1, job.name, job.sweep_name)
-        loggers = Loggers(logger_makers(config.logger, tracked), run.warn)
-        closing.callback(loggers.close)
-        recorder = Recorder(run, clock, plan, start, loggers, judge_of(job))
-        ensemble = dataclasses.replace(ensemble, states=states)
-        return Run(plan, directory, start.iteration, ensemble, recorder, closing.pop_all())
-
-
-def check_start(start: "Start", plan: "Plan") -> list[str]:
-    """Check that a run can resume what it is to resume.
-
-    Returns:
-        Lines of warning: of another data set than was asked for, and of other software or devices.
-
-    Raises:
-        UserError: if the data set is another one, or more iterations are done than are wanted.
-    """
-    from bpc_cli.runs.device import device_kind
-    from bpc_cli.runs.resume import check_fit
-    from bpc_cli.runs.summary import software_versions
-
-    other_software = check_fit(
-        start, plan.dataset.name, software_versions(), device_kind(plan.n_devices)
-    )
-    if start.iteration > plan.schedule.n_iters:
-        raise UserError(
-            f"{plan.schedule.n_iters} iterations are wanted, and {start.iteration} are done: "
-            "choose a larger n_train_iters, or another hydra.run.dir"
-        )
-    fallback = plan.dataset.fallback
-    return [*([fallback] if fallback else []), *other_software]
 
 
 @contextlib.contextmanager

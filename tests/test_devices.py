@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -73,9 +74,7 @@ def test_a_run_on_four_devices_that_is_killed_resumes_on_one(started, own_proces
     options = (*SMALL, "n_seeds=4", "n_train_iters=4000", "checkpoint_every=20")
     process = started("bpc-train", *options, "compute.devices=4", "hydra.run.dir=run")
     saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    deadline = time.time() + 60
-    while not saved.exists() and time.time() < deadline:
-        time.sleep(0.05)
+    wait_for(saved)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = own_process("bpc-train", *options, "hydra.run.dir=run", "n_train_iters=4000")
@@ -177,4 +176,89 @@ def test_devices_that_cannot_be_used_are_rejected_in_a_line(
 )
 def test_a_number_of_devices_is_a_whole_number_or_all(devices, message, command):
     done = command("bpc-train", *SMALL, f"compute.devices={devices}")
+    assert (done.returncode, done.stderr) == (1, f"bpc-train: {message}\n")
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def start_two(started, *options: str) -> list[subprocess.Popen[str]]:
+    """Start two processes that train together on this machine."""
+    at = (f"compute.coordinator=localhost:{free_port()}", "compute.n_processes=2")
+    return [started("bpc-train", *options, *at, f"compute.process={number}") for number in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_two_processes_train_as_one_does(n_seeds, started, own_process, tmp_path):
+    options = (*SMALL, f"n_seeds={n_seeds}", "n_train_iters=300", "test_every=100")
+    options = (*options, "optim.param_lr=1e-4")
+    leader, follower = start_two(started, *options, "hydra.run.dir=two")
+    assert (leader.wait(120), follower.wait(120)) == (0, 0)
+    assert own_process("bpc-train", *options, "hydra.run.dir=one").returncode == 0
+    check_same_up_to_rounding(tmp_path / "one", tmp_path / "two")
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert (summary["status"], summary["device"]) == ("finished", "2 × cpu")
+    assert "Iter" not in follower.communicate()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_two_processes_of_which_one_is_killed_end_and_one_alone_resumes(
+    killed, started, own_process, tmp_path
+):
+    options = (*SMALL, "n_train_iters=100000", "checkpoint_every=20", "hydra.run.dir=run")
+    processes = start_two(started, *options)
+    wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    processes[killed].kill()
+    assert all(process.wait(120) != 0 for process in processes)
+    done = own_process("bpc-train", *options, "n_train_iters=4000")
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_leader_saves_and_ends_both(started, tmp_path):
+    options = (*SMALL, "n_train_iters=1000000", "checkpoint_every=20", "hydra.run.dir=run")
+    leader, follower = start_two(started, *options)
+    saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    wait_for(saved)
+    before = saved.stat().st_mtime_ns
+    leader.send_signal(signal.SIGTERM)
+    assert (leader.wait(60), follower.wait(60)) == (128 + signal.SIGTERM, 0)
+    assert saved.stat().st_mtime_ns > before
+    assert "resumes" in leader.communicate()[1]
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a file is there."""
+    deadline = time.time() + 120
+    while not path.exists():
+        assert time.time() < deadline, f"{path} does not come"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("compute.process=1",),
+            "compute.n_processes and compute.process need compute.coordinator=ADDRESS:PORT",
+        ),
+        (
+            ("compute.coordinator=node7",),
+            "compute.coordinator must be ADDRESS:PORT or slurm, not node7",
+        ),
+        (
+            ("compute.coordinator=node7:99", "compute.n_processes=2", "compute.process=2"),
+            "compute.coordinator=node7:99 needs compute.n_processes, and compute.process below it",
+        ),
+    ],
+)
+def test_processes_that_cannot_come_together_are_rejected_in_a_line(options, message, command):
+    done = command("bpc-train", *SMALL, *options)
     assert (done.returncode, done.stderr) == (1, f"bpc-train: {message}\n")

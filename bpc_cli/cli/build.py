@@ -31,8 +31,8 @@ from bpc_cli.options.combinations import checkpoint_distance, n_inference_steps
 from bpc_cli.options.data_groups import TrainDataConfig
 from bpc_cli.options.schema import TrainConfig
 from bpc_cli.runs.device import count_devices
-from bpc_cli.runs.loop import Ensemble
 from bpc_cli.runs.plan import Plan, Schedule
+from bpc_cli.runs.run import Ensemble
 
 _MOST_ITERATIONS = 2**31 - 1  # JAX's integers have 32 bits
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 
@@ -65,9 +66,32 @@ def split(n_members: int, batch_size: int, n_devices: int) -> tuple[int, int]:
 
 
 def place(tree: Any, sharding: Sharding | None) -> Any:
-    """Put the arrays of a tree where they go; what is there already stays."""
+    """Put the arrays of a tree where they go; what is there already stays.
+
+    Of several processes each gives the same arrays, and puts its part of them.
+    """
     arrays, static = eqx.partition(tree, _is_array)
-    return eqx.combine(jax.device_put(arrays, sharding), static)
+    if sharding is None or sharding.is_fully_addressable:
+        return eqx.combine(jax.device_put(arrays, sharding), static)
+    return eqx.combine(jax.tree.map(lambda leaf: _place_part(leaf, sharding), arrays), static)
+
+
+def fetch(tree: Any) -> Any:
+    """Bring the arrays of a tree to the host; all processes that hold a part call it together."""
+    return jax.device_get(jax.tree.map(_gather, tree))
+
+
+def _place_part(leaf: Any, sharding: Sharding) -> jax.Array:
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+
+def _gather(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        return process_allgather(leaf, tiled=True)
+    return leaf
 
 
 def _is_array(leaf: object) -> bool:

@@ -27,6 +27,7 @@ def check_combinations(config: TrainConfig) -> None:
     _check_algorithm(config)
     _check_mode(config)
     _check_labels(config)
+    _check_processes(config)
 
 
 def list_advice(config: TrainConfig) -> list[str]:
@@ -225,4 +226,23 @@ def _check_labels(config: TrainConfig) -> None:
         raise UserError(
             f"data.label_fraction=0: without labels the amortiser's own activities leave {name} no "
             "error, and it would learn nothing"
+        )
+
+
+def _check_processes(config: TrainConfig) -> None:
+    compute = config.compute
+    number, own = compute.n_processes, compute.process
+    by_hand = compute.coordinator not in (None, "slurm")
+    if not by_hand and (number is not None or own is not None):
+        raise UserError(
+            "compute.n_processes and compute.process need compute.coordinator=ADDRESS:PORT"
+        )
+    if by_hand and not re.fullmatch(r".+:\d{1,5}", str(compute.coordinator)):
+        raise UserError(
+            f"compute.coordinator must be ADDRESS:PORT or slurm, not {compute.coordinator}"
+        )
+    if by_hand and (number is None or own is None or own >= number):
+        raise UserError(
+            f"compute.coordinator={compute.coordinator} needs compute.n_processes, and "
+            "compute.process below it"
         )

@@ -204,11 +204,26 @@ class ComputeConfig:
 @dataclasses.dataclass
 class TrainingComputeConfig(ComputeConfig):
     devices: Any = option(  # OmegaConf has no type for "a number or a word"
-        "devices to train on, a number or all: seeds are split over them, or else each batch",
+        "devices of each process to train on, a number or all: seeds are split over them, or else "
+        "each batch",
         at_least=1,
         or_word="all",
         may_change=True,
         before=1,
+    )
+    coordinator: str | None = option(
+        "of several processes, the first one's address:port; slurm: those that srun has started",
+        may_change=True,
+        before=None,
+    )
+    n_processes: int | None = option(
+        "of several processes, how many they are", at_least=2, may_change=True, before=None
+    )
+    process: int | None = option(
+        "of several processes, which one this is: 0 leads and writes",
+        at_least=0,
+        may_change=True,
+        before=None,
     )
 
 

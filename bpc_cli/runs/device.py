@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,9 +22,31 @@ from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import cache_directory
 from bpc_cli.runs.compilation_cache import keep_programs
 
+_MEETING_SECONDS = 300  # for the slowest node of a cluster to begin
+_SILENCE_SECONDS = 30  # after which a process counts as lost, and all others end
+
+
+class Processes(NamedTuple):
+    """The processes that train together, and which of them this one is.
+
+    Attributes:
+        coordinator: the address and port that the first one listens on; None: they are the tasks
+            that Slurm has started, which says the rest as well.
+        number: how many they are.
+        own: which one this is, from 0.
+    """
+
+    coordinator: str | None
+    number: int | None
+    own: int | None
+
 
 def configure_jax(
-    *, compilation_cache: bool, matmul_precision: str | None, devices: int | str = 1
+    *,
+    compilation_cache: bool,
+    matmul_precision: str | None,
+    devices: int | str = 1,
+    processes: Processes | None = None,
 ) -> None:
     """Set how this process compiles, before it does, and how many threads it runs on.
 
@@ -35,9 +58,11 @@ def configure_jax(
             processor: a program compiled for one may not run on another that shares the disk.
         matmul_precision: `jax.default_matmul_precision`; None is JAX's own default.
         devices: how many are to be used, or "all"; on CPU so many are made of it.
+        processes: the processes that train together; None: this one is alone.
 
     Raises:
-        UserError: if there is no device of the platform that $JAX_PLATFORMS names.
+        UserError: if there is no device of the platform that $JAX_PLATFORMS names, or the other
+            processes are not to be found.
     """
     jax.config.update("jax_default_matmul_precision", matmul_precision)
     if threads := os.environ.get("OMP_NUM_THREADS"):  # joblib limits each process so
@@ -51,6 +76,8 @@ def configure_jax(
     if isinstance(devices, int) and "host_platform_device_count" not in _xla_flags():
         with contextlib.suppress(RuntimeError):  # JAX has found its devices already
             jax.config.update("jax_num_cpu_devices", devices)
+    if processes is not None and not jax.distributed.is_initialized():
+        _come_together(processes)
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:
@@ -62,21 +89,52 @@ def configure_jax(
         ) from error
 
 
+def _come_together(processes: Processes) -> None:
+    """Wait for the other processes.
+
+    Raises:
+        UserError: if they are not to be found.
+    """
+    try:
+        jax.distributed.initialize(
+            *processes,
+            cluster_detection_method=None if processes.coordinator else "slurm",
+            initialization_timeout=_MEETING_SECONDS,
+            heartbeat_timeout_seconds=_SILENCE_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = textwrap.shorten(one_line(error), 150, placeholder=" …")
+        raise UserError(
+            f"compute.coordinator={processes.coordinator or 'slurm'}: the processes do not come "
+            f"together ({reason})"
+        ) from error
+
+
 def count_devices(wanted: int | str) -> int:
-    """Count the devices to be used: so many as are wanted, or "all".
+    """Count the devices to be used: of each process so many as are wanted, or "all".
 
     Raises:
         UserError: if there are fewer.
     """
-    there_are = len(jax.devices())
+    there_are = len(jax.local_devices())
     if wanted == "all":
-        return there_are
+        return there_are * jax.process_count()
     if int(wanted) > there_are:
         raise UserError(
             f"compute.devices={wanted}, and there are {there_are} ({device_kind()}): choose fewer, "
             "or all"
         )
-    return int(wanted)
+    return int(wanted) * jax.process_count()
+
+
+def choose_devices(n_devices: int) -> list[Any]:
+    """Choose the devices of a run: the first ones of each process."""
+    n_processes = jax.process_count()
+    return [
+        device
+        for process in range(n_processes)
+        for device in jax.local_devices(process)[: n_devices // n_processes]
+    ]
 
 
 def device_kind(n_devices: int = 1) -> str:
@@ -91,14 +149,14 @@ def device_memory(n_devices: int = 1) -> int:
     On CPU this is what the machine has free, or less where a container or job is limited, of which
     each device has its part.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     statistics = None if device.platform == "cpu" else device.memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
         free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return free // n_devices
+    return free * jax.process_count() // n_devices
 
 
 def peak_memory() -> int:

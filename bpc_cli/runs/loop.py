@@ -4,111 +4,50 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
-import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Bool, Integer
 from tqdm import tqdm
 
 from bpc_cli.core.ensembles import join, take
-from bpc_cli.core.layout import lay_out, place
+from bpc_cli.core.layout import fetch, lay_out, place
 from bpc_cli.core.learning import StepMetrics, TrainState
-from bpc_cli.core.training import Chunk, ChunkEnd, Examples, Training, train_ensemble
+from bpc_cli.core.training import Chunk, ChunkEnd, Examples, train_ensemble
 from bpc_cli.data.datasets import Dataset
 from bpc_cli.data.examples import batch_indices
-from bpc_cli.errors import UserError
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
 from bpc_cli.evaluation.metrics import class_means
 from bpc_cli.evaluation.network_tests import NetworkTest, first_examples
+from bpc_cli.runs.device import choose_devices
 from bpc_cli.runs.endings import SweepEndedError
-from bpc_cli.runs.plan import Plan
-from bpc_cli.runs.recorder import ChunkMetrics, Recorder
+from bpc_cli.runs.recorder import ChunkMetrics
+from bpc_cli.runs.run import Member, Run
 from bpc_cli.runs.signals import StopRequest, deferred_signals
+from bpc_cli.runs.team import Team
 
 Steps = tuple[TrainState, StepMetrics, ChunkEnd]
 
 
-class Ensemble(eqx.Module):
-    """The models of a run, one for each of its seeds, stacked along a leading axis.
-
-    Attributes:
-        training: how each trains.
-        label_known: whose labels each knows; None: everyone's.
-        trained_on: which training images each is trained on; None: all.
-        states: models and optimiser states.
-    """
-
-    training: Training
-    label_known: Bool[np.ndarray, "seeds examples"] | None
-    trained_on: Integer[np.ndarray, "seeds chosen"] | None
-    states: TrainState
-
-
-class Run:
-    """One of the runs that train together.
+class HeldStates:
+    """The states after a chunk, of which a copy comes to the host once it is asked for.
 
     Args:
-        plan: what it is to do.
-        directory: where its records go.
-        iteration: the last iteration done.
-        ensemble: its models.
-        recorder: writes what happens in it.
-        closing: closes its records, and lets go of its directory.
-
-    Attributes:
-        failure: what ended it before its time.
+        states: the states.
+        team: the processes that hold them.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        directory: Path,
-        iteration: int,
-        ensemble: Ensemble,
-        recorder: Recorder,
-        closing: contextlib.ExitStack,
-    ):
-        self.plan = plan
-        self.directory = directory
-        self.iteration = iteration
-        self.ensemble = ensemble
-        self.recorder = recorder
-        self.closing = closing
-        self.failure: UserError | OSError | None = None
+    def __init__(self, states: TrainState, team: Team):
+        self._states = states
+        self._team = team
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Turn an error of a user's raised in a `with` block into this run's failure.
-
-        The other runs continue.
-        """
-        try:
-            yield
-        except (UserError, OSError) as error:
-            self.failure = error
-            self.closing.__exit__(type(error), error, error.__traceback__)
+    @functools.cached_property
+    def on_host(self) -> TrainState:
+        """The copy on the host."""
+        return self._team.fetch(self._states)
 
 
-def group_alike(programs: Mapping[int, Ensemble]) -> list[list[int]]:
-    """Sort numbered runs into groups that can be trained by one program.
-
-    Args:
-        programs: what of each run's ensemble is compiled in (`static_of`).
-    """
-    groups: list[list[int]] = []
-    for number, program in programs.items():
-        alike = (group for group in groups if eqx.tree_equal(programs[group[0]], program))
-        if (group := next(alike, None)) is None:
-            groups.append([number])
-        else:
-            group.append(number)
-    return groups
-
-
-def train_together(seats: Sequence[Run | None]) -> None:
+def train_together(seats: Sequence[Run | None], team: Team) -> None:
     """Train runs chunk by chunk, and record test points and checkpoints of each.
 
     A program of another number of members rounds differently. So every run keeps its seat, and
@@ -119,6 +58,7 @@ def train_together(seats: Sequence[Run | None]) -> None:
 
     Args:
         seats: the runs; None: one that had finished, or failed, before this training began.
+        team: the processes that train them, of which this one leads.
     """
     runs = [run for run in seats if run is not None]
     members = [run or runs[0] for run in seats]
@@ -131,20 +71,22 @@ def train_together(seats: Sequence[Run | None]) -> None:
         run.closing.enter_context(run.recorder.outcome())
     with progress, deferred_signals() as stop_request:
         for iteration, stop in itertools.pairwise(stops):
-            states = seat_states(members, [start < iteration for start in starts], states)
+            have_begun = [start < iteration for start in starts]
+            states = team.take_over(seat_states(members, have_begun, states, team))
             while iteration < stop and (trained := runs_at(iteration, runs)):
                 first, clock = iteration + 1, trained[0].recorder.clock
                 iteration = min(stop, schedule.next_stop(iteration, seconds_per_step))
                 before = clock.seconds["train"]
+                team.step(first, iteration)
                 with counted_as("train", trained):
                     states, metrics, end = take_steps(first, iteration, states)
                 seconds_per_step = (clock.seconds["train"] - before) / (iteration - first + 1)
-                tests = None
+                tests, held = None, HeldStates(states, team)
                 if schedule.is_test_point(iteration):
                     with counted_as("evaluate", trained):
-                        tests = test_models(states)
+                        tests = test_models(states if team.is_alone else held.on_host)
                 chunk = ChunkMetrics(first, iteration, metrics, end)
-                record_chunk(seats, chunk, tests, states, stop_request)
+                record_chunk(seats, chunk, tests, held, stop_request)
                 progress.update(iteration - progress.n)
                 stop_request.handle()
     for run in unfailed(runs):
@@ -153,15 +95,15 @@ def train_together(seats: Sequence[Run | None]) -> None:
 
 
 def seat_states(
-    members: Sequence[Run], have_begun: Sequence[bool], states: TrainState | None
+    members: Sequence[Run], have_begun: Sequence[bool], states: TrainState | None, team: Team
 ) -> TrainState:
     """Join the states of all seats: those that were trained, of members that have begun.
 
     The others' are those that they begin from, or would if they need not wait.
     """
-    if not any(have_begun):
+    if states is None or not any(have_begun):
         return join([member.ensemble.states for member in members])
-    host_states, n_seeds = jax.device_get(states), len(members[0].plan.seeds)
+    host_states, n_seeds = team.fetch(states), len(members[0].plan.seeds)
     return join(
         [
             take(host_states, slice(seat * n_seeds, (seat + 1) * n_seeds))
@@ -172,7 +114,7 @@ def seat_states(
     )
 
 
-def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]:
+def make_stepper(runs: Sequence[Run | Member]) -> Callable[[int, int, TrainState], Steps]:
     """Make the function that trains all runs from one iteration to another.
 
     Each seed of each run has its own batches, in the order that its seed fixes.
@@ -182,7 +124,7 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
     training = join([run.ensemble.training for run in runs])
     label_known = join([run.ensemble.label_known for run in runs])
     seeds = [seed for run in runs for seed in run.plan.seeds]
-    layout = lay_out(len(seeds), batch_size, jax.devices()[: plan.n_devices])
+    layout = lay_out(len(seeds), batch_size, choose_devices(plan.n_devices))
     images, labels = place((dataset.train_images, dataset.train_labels), layout.of_all)
     examples = Examples(images, labels, place(label_known, layout.of_members))
     training = place(training, layout.of_members)
@@ -202,7 +144,7 @@ def make_stepper(runs: Sequence[Run]) -> Callable[[int, int, TrainState], Steps]
         states, metrics, end = jax.block_until_ready(
             train_ensemble(Chunk(examples, rows_of_steps, n_steps, training), states)
         )
-        return states, *jax.device_get((metrics, end))
+        return states, *fetch((metrics, end))
 
     return take_steps
 
@@ -223,11 +165,11 @@ def record_chunk(
     seats: Sequence[Run | None],
     chunk: ChunkMetrics,
     tests: list[NetworkTest] | None,
-    states: TrainState,
+    held: HeldStates,
     stop_request: StopRequest,
 ) -> None:
     """Record a chunk of every run that it was for: metrics, and the test or a checkpoint."""
-    host_states, n_seeds = None, len(chunk.end.weights_are_finite) // len(seats)
+    n_seeds = len(chunk.end.weights_are_finite) // len(seats)
     for seat, run in enumerate(seats):
         if run is None or run.failure is not None or run.iteration != chunk.first - 1:
             continue
@@ -237,8 +179,7 @@ def record_chunk(
             steps, end = take(chunk.steps, own), take(chunk.end, own)
             run.recorder.steps(chunk._replace(steps=steps, end=end), test=tests is not None)
             if tests or stop_request or run.recorder.checkpoint_is_due(chunk.last):
-                host_states = host_states or jax.device_get(states)
-                state = take(host_states, which)
+                state = take(held.on_host, which)
                 if tests:
                     run.recorder.test_point(chunk.last, tests[own], state)
                 else:

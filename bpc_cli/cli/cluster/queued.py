@@ -57,6 +57,8 @@ from bpc_cli.runs.signals import StopOnce, deferred_signals
 
 log = logging.getLogger(__name__)
 
+# Where a job's first task listens: ports that nothing is registered for, by the job's number.
+_FIRST_PORT, _N_PORTS = 61_440, 4_096
 _ASKED = ("partition", "nodes", "cpus_per_task", "gpus_per_node", "mem_gb", "timeout_min")
 
 
@@ -154,6 +156,8 @@ class QueueLauncher(Launcher):
     ) -> None:
         """Run a job, in the process that the queue has started for it.
 
+        The tasks of a job train together (`hydra.launcher.nodes`, `tasks_per_node`).
+
         A job that SIGTERM ends, as `scancel` sends it, saves its state first. It leaves no answer:
         the queue knows how it ended, and may start it again.
         """
@@ -162,9 +166,12 @@ class QueueLauncher(Launcher):
         Singleton.set_state(singletons)
         setup_globals()
         config = self._context.config_loader.load_sweep_config(self._config, overrides)
+        environment = submitit.JobEnvironment()
         with open_dict(config):
-            config.hydra.job.id = submitit.JobEnvironment().job_id
+            config.hydra.job.id = environment.job_id
             config.hydra.job.num = number
+        if environment.num_tasks > 1 and not _come_together(config, environment):
+            return
         stop = StopOnce()
         signal.signal(signal.SIGTERM, stop)  # which submitit lets pass
         done = run_job(
@@ -176,6 +183,8 @@ class QueueLauncher(Launcher):
         )
         if stop.came:
             sys.exit(128 + signal.SIGTERM)
+        if environment.global_rank > 0:  # the first of a job's tasks answers
+            return
         try:
             reason = done.return_value
         except Exception as error:
@@ -271,3 +280,14 @@ class QueueLauncher(Launcher):
             )
             for number, job in zip(requests, jobs, strict=True)
         }
+
+
+def _come_together(config: DictConfig, environment: Any) -> bool:
+    """Let a job's tasks train together; say whether this one has anything to do."""
+    if "coordinator" not in config.compute:  # of commands that do not train, the first task works
+        return environment.global_rank == 0
+    port = _FIRST_PORT + int(environment.job_id.partition("_")[0]) % _N_PORTS
+    config.compute.coordinator = f"{environment.hostnames[0]}:{port}"
+    config.compute.n_processes = environment.num_tasks
+    config.compute.process = environment.global_rank
+    return True
