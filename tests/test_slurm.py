@@ -222,3 +222,15 @@ def test_what_no_node_can_meet_is_said_in_a_line(option, said, own_process, tmp_
     assert said in done.stderr
     assert option in done.stderr
     assert not (tmp_path / "s").exists()
+
+
+def test_the_tasks_of_a_job_train_together(own_process, tmp_path):
+    arguments = (*SMALL, "n_train_iters=20", "hydra.launcher.tasks_per_node=2", "seed=0,1")
+    done = own_process(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    for number in (0, 1):
+        summary = summary_of(tmp_path / "s" / str(number))
+        assert (summary["status"], summary["device"]) == ("finished", "2 × cpu")
+        assert [line["iteration"] for line in lines_of(tmp_path / "s" / str(number))] == list(
+            range(1, 21)
+        )
