@@ -29,6 +29,7 @@ from floor import (
     unavoidable_products,
 )
 from steps import (
+    DEFAULT,
     Run,
     best_of,
     compile_epoch,
@@ -43,7 +44,6 @@ from bpc_cli.runs.clock import PhaseClock
 
 ROUNDS = 7
 Maps = list[tuple[list[Run], int]]
-DEFAULT = {"width": 256, "depth": 2, "batch": 64, "n_inference_steps": 1}
 SETTINGS = {
     "default": DEFAULT,
     "depth 3, batch 256, 8 steps": {"width": 256, "depth": 3, "batch": 256, "n_inference_steps": 8},
@@ -61,11 +61,16 @@ SWEEP = "1,0.3,0.1,3e-2,1e-2,3e-3,1e-3,3e-4"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
-    parser.add_argument("--only", choices=("steps", "scaling", "processes"))
+    parser.add_argument("--only", choices=("steps", "scaling", "devices", "processes"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": describe_machine()}
-    parts = {"steps": measure_steps, "scaling": measure_scaling, "processes": measure_processes}
+    parts = {
+        "steps": measure_steps,
+        "scaling": measure_scaling,
+        "devices": measure_devices,
+        "processes": measure_processes,
+    }
     for name, measure in parts.items():
         if arguments.only in (None, name):
             results[name] = measure()
@@ -168,6 +173,17 @@ def measure_scaling() -> dict[str, list[dict[str, float]]]:
             )
         table[dimension] = rows
     return table
+
+
+def measure_devices() -> dict[str, float]:
+    """Time eight seeds on two CPU devices beside one, in a process that has two."""
+    script = Path(__file__).with_name("devices.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    row = json.loads(done.stdout)
+    print(
+        f"eight seeds on two CPU devices: {row['two_ms']:.2f} ms/step, {row['ratio']:.2f} of one's"
+    )
+    return row
 
 
 def measure_processes() -> dict[str, Any]:

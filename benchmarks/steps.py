@@ -28,6 +28,7 @@ from bpc_cli.options.evaluation_schema import register_schemas
 from bpc_cli.options.schema import TrainConfig
 
 Run = Callable[[], object]
+DEFAULT = {"width": 256, "depth": 2, "batch": 64, "n_inference_steps": 1}
 
 
 def compile_steps(width: int, depth: int, batch: int, n_inference_steps: int) -> tuple[Run, int]:
@@ -36,15 +37,11 @@ def compile_steps(width: int, depth: int, batch: int, n_inference_steps: int) ->
     Returns:
         The chunk, and how many steps it has.
     """
-    weights = EnergyWeights(jnp.ones(()), jnp.ones(()))  # arrays, so that they are not compiled in
-    sgd = scaled(make_optimiser("sgd", 0.5), 1 / batch)
-    inference = Inference(weights, sgd, n_inference_steps)
-    learning = Learning(weights, make_optimiser("adam", 1e-3))
-    training = Training(inference, learning, (), jax.random.PRNGKey(0))
+    training = make_training(batch, n_inference_steps, jax.random.PRNGKey(0))
     n_steps = max(2, min(50, 20_000 // (batch * n_inference_steps)))
     scale = PixelScale(0.1307, 0.3081)
     model = make_model(Mlp(width, depth), jax.random.PRNGKey(0), 10, (28, 28, 1), scale)
-    state = make_state(model, learning)
+    state = make_state(model, training.learning)
     noise = noise_dataset((28, 28, 1))
     indices = batch_indices(0, 1, n_steps, len(noise.train_images), batch)
     examples = Examples(noise.train_images, noise.train_labels)
@@ -56,6 +53,14 @@ def compile_steps(width: int, depth: int, batch: int, n_inference_steps: int) ->
 
     run()
     return run, n_steps
+
+
+def make_training(batch: int, n_inference_steps: int, key: jax.Array) -> Training:
+    """Make the published example's way of training, with equal energy weights."""
+    weights = EnergyWeights(jnp.ones(()), jnp.ones(()))  # arrays, so that they are not compiled in
+    sgd = scaled(make_optimiser("sgd", 0.5), 1 / batch)
+    inference = Inference(weights, sgd, n_inference_steps)
+    return Training(inference, Learning(weights, make_optimiser("adam", 1e-3)), (), key)
 
 
 def compile_epoch(config: TrainConfig, dataset: Dataset) -> Run:
