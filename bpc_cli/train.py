@@ -153,9 +153,9 @@ def follow(team: "Team", works: "Sequence[Work]") -> None:
         UserError: if a job's models cannot be built here, as where its data set is missing.
     """
     from bpc_cli.core.ensembles import join
-    from bpc_cli.runs.loop import make_stepper
     from bpc_cli.runs.run import Member
     from bpc_cli.runs.signals import deferred_signals
+    from bpc_cli.runs.stepping import make_stepper
 
     @functools.cache
     def member(number: int) -> Member:

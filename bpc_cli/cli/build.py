@@ -166,6 +166,20 @@ def build_training(config: TrainConfig, seed: int, n_iters: int) -> Training:
     Raises:
         UserError: for optimisers, schedules or augmentations that do not exist or are not accepted.
     """
+    return Training(
+        build_inference(config),
+        build_learning(config, n_iters),
+        _build_augmentations(config),
+        jax.random.PRNGKey(seed),
+    )
+
+
+def build_learning(config: TrainConfig, n_iters: int) -> Learning:
+    """Build how a config's weights learn over so many iterations.
+
+    Raises:
+        UserError: for optimisers or schedules that optax does not have or does not accept.
+    """
     optim, algorithm = config.optim, ALGORITHMS[config.algorithm.name]
     optimiser = _build_optimiser(
         optim.param,
@@ -177,17 +191,8 @@ def build_training(config: TrainConfig, seed: int, n_iters: int) -> Training:
     )
     if optim.param_clip is not None:
         optimiser = clipped(optimiser, optim.param_clip)
-    learning = Learning(
-        learning_weights(algorithm, *_energy_weights(config)),
-        optimiser,
-        algorithm.by_backpropagation,
-    )
-    return Training(
-        build_inference(config),
-        learning,
-        _build_augmentations(config),
-        jax.random.PRNGKey(seed),
-    )
+    weights = learning_weights(algorithm, *_energy_weights(config))
+    return Learning(weights, optimiser, algorithm.by_backpropagation)
 
 
 def build_inference(config: TrainConfig) -> Inference:

@@ -1,5 +1,6 @@
 """From a command line to checked jobs: Hydra, one-line errors, exit codes."""
 
+import contextlib
 import gc
 import importlib
 import importlib.metadata
@@ -8,9 +9,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -71,11 +73,12 @@ def run_command(command: Command) -> None:
         work = command.dry_run if is_dry and command.dry_run else command.run
         task = Task(command.name, command.schema, work, debugging=debugging)
         task.is_dry = is_dry
-        hydra.main(
-            version_base="1.3",
-            config_path="pkg://bpc_cli.configs",
-            config_name=command.config_name,
-        )(task)()
+        with _composed_once(sys.argv[1:]):
+            hydra.main(
+                version_base="1.3",
+                config_path="pkg://bpc_cli.configs",
+                config_name=command.config_name,
+            )(task)()
     except (JobsFailed, EndOfSweep) as error:
         for line in error.lines:
             fail(command.name, line)
@@ -95,6 +98,21 @@ def run_command(command: Command) -> None:
         gc.freeze()  # else Python looks for garbage among all of JAX's objects before it exits
     if task.failures:
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _composed_once(words: Sequence[str]) -> Iterator[None]:
+    """Spare Hydra a composition in a `with` block, of which it only wants to know `hydra.mode`.
+
+    That is set by a word of the command line or not at all, as long as all configs are ours.
+    """
+    whole = Hydra.get_mode
+    if not any("hydra.mode" in word or word.startswith(("-c", "--config")) for word in words):
+        Hydra.get_mode = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        Hydra.get_mode = whole
 
 
 def _care_for_caches(command: str, words: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 
 from bpc_cli.cli.architecture import model_maker
-from bpc_cli.cli.build import build_training
+from bpc_cli.cli.build import build_learning
 from bpc_cli.core.layout import split
 from bpc_cli.core.learning import TrainState, make_state
 from bpc_cli.errors import UserError
@@ -67,7 +67,7 @@ def state_shapes(config: TrainConfig, plan: Plan) -> TrainState:
         OverflowError: if they are more than JAX can count.
     """
     maker = model_maker(config, plan.dataset.n_classes, plan.dataset.image_shape)
-    learning = build_training(config, config.seed, plan.schedule.n_iters).learning
+    learning = build_learning(config, plan.schedule.n_iters)
     try:
         return eqx.filter_eval_shape(
             lambda key: make_state(maker(key=key), learning), jax.random.PRNGKey(0)

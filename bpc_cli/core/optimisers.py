@@ -7,6 +7,7 @@ inside. Two runs that differ only in learning rates then share one compilation.
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -151,6 +152,7 @@ def clipped(optimiser: Optimiser, norm: float) -> Optimiser:
     return dataclasses.replace(optimiser, clip=jnp.asarray(norm, jnp.result_type(float)))
 
 
+@functools.cache
 def optimiser_names() -> list[str]:
     """List the names of optax's optimisers: its public functions of a learning rate."""
     return [
@@ -162,6 +164,7 @@ def optimiser_names() -> list[str]:
     ]
 
 
+@functools.cache
 def schedule_names() -> list[str]:
     """List the names of optax's schedules that one learning rate can fill."""
     return [

@@ -87,9 +87,9 @@ def relax(
         first, gradient = jax.value_and_grad(energy)(free)
         end = start
         if n_steps:  # the first step is outside the loop, as the first energy comes with it
-            end = jax.lax.while_loop(
-                goes_on, lambda at: move(at, jax.grad(energy)(at.free)), move(start, gradient)
-            )
+            end = move(start, gradient)
+        if n_steps > 1:
+            end = jax.lax.while_loop(goes_on, lambda at: move(at, jax.grad(energy)(at.free)), end)
         return Relaxation(end.free, jnp.stack([first, at_end(end.free)]), end.n_done, None)
 
     def look(free: Free, energy: Energy = energy) -> tuple[Free, tuple[Float[Array, ""], PyTree]]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -42,6 +42,12 @@ class PhaseClock:
         finally:
             spent = time.perf_counter() - start
             self.seconds[name] += spent - (self.seconds["compile"] - compiled)
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[Callable[[], float]]:
+        """Count the wall seconds of a `with` block, less those of compiling, to no phase."""
+        start, compiled = time.perf_counter(), self.seconds["compile"]
+        yield lambda: time.perf_counter() - start - (self.seconds["compile"] - compiled)
 
     def end_start_up(self) -> None:
         """Count everything so far, less compiling, as start-up."""

@@ -1,50 +1,28 @@
 """The loop of training: runs that train together as one program, and a directory for each."""
 
 import contextlib
-import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from bpc_cli.core.ensembles import join, take
-from bpc_cli.core.layout import fetch, lay_out, place
 from bpc_cli.core.learning import StepMetrics, TrainState
-from bpc_cli.core.training import Chunk, ChunkEnd, Examples, train_ensemble
+from bpc_cli.core.training import ChunkEnd
 from bpc_cli.data.datasets import Dataset
-from bpc_cli.data.examples import batch_indices
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
 from bpc_cli.evaluation.metrics import class_means
 from bpc_cli.evaluation.network_tests import NetworkTest, first_examples
-from bpc_cli.runs.device import choose_devices
 from bpc_cli.runs.endings import SweepEndedError
 from bpc_cli.runs.recorder import ChunkMetrics
-from bpc_cli.runs.run import Member, Run
-from bpc_cli.runs.signals import StopRequest, deferred_signals
+from bpc_cli.runs.run import Run
+from bpc_cli.runs.signals import deferred_signals
+from bpc_cli.runs.stepping import Stepping
 from bpc_cli.runs.team import Team
 
 Steps = tuple[TrainState, StepMetrics, ChunkEnd]
-
-
-class HeldStates:
-    """The states after a chunk, of which a copy comes to the host once it is asked for.
-
-    Args:
-        states: the states.
-        team: the processes that hold them.
-    """
-
-    def __init__(self, states: TrainState, team: Team):
-        self._states = states
-        self._team = team
-
-    @functools.cached_property
-    def on_host(self) -> TrainState:
-        """The copy on the host."""
-        return self._team.fetch(self._states)
 
 
 def train_together(seats: Sequence[Run | None], team: Team) -> None:
@@ -64,34 +42,45 @@ def train_together(seats: Sequence[Run | None], team: Team) -> None:
     members = [run or runs[0] for run in seats]
     schedule, starts = runs[0].plan.schedule, [member.iteration for member in members]
     stops = sorted({*starts, schedule.n_iters})
-    states, seconds_per_step = None, None
-    take_steps, test_models = make_stepper(members), make_tester(runs[0].plan.dataset)
+    states: TrainState | None = None
+    stepping, test_models = Stepping(members, team), make_tester(runs[0].plan.dataset)
     progress = tqdm(total=schedule.n_iters, initial=stops[0], disable=None, leave=False, unit="it")
     for run in runs:
         run.closing.enter_context(run.recorder.outcome())
-    with progress, deferred_signals() as stop_request:
+    with progress, deferred_signals() as stop_request, stepping.settled():
         for iteration, stop in itertools.pairwise(stops):
             have_begun = [start < iteration for start in starts]
             states = team.take_over(seat_states(members, have_begun, states, team))
-            while iteration < stop and (trained := runs_at(iteration, runs)):
-                first, clock = iteration + 1, trained[0].recorder.clock
-                iteration = min(stop, schedule.next_stop(iteration, seconds_per_step))
-                before = clock.seconds["train"]
-                team.step(first, iteration)
+            stepping.begin(iteration, stop, states)
+            while stepping.has_begun and (trained := runs_at(iteration, runs)):
                 with counted_as("train", trained):
-                    states, metrics, end = take_steps(first, iteration, states)
-                seconds_per_step = (clock.seconds["train"] - before) / (iteration - first + 1)
-                tests, held = None, HeldStates(states, team)
-                if schedule.is_test_point(iteration):
-                    with counted_as("evaluate", trained):
-                        tests = test_models(states if team.is_alone else held.on_host)
-                chunk = ChunkMetrics(first, iteration, metrics, end)
-                record_chunk(seats, chunk, tests, held, stop_request)
+                    states, chunk = stepping.end()
+                iteration, is_stopping, on_host, tests = chunk.last, bool(stop_request), None, None
+                is_tested = schedule.is_test_point(iteration)
+                if is_tested or is_stopping or is_to_be_saved(iteration, trained):
+                    on_host = team.fetch(states)
+                    if is_tested:
+                        with counted_as("evaluate", trained):
+                            tests = test_models(states if team.is_alone else on_host)
+                if not is_stopping:  # this chunk is recorded while the next one is trained
+                    stepping.begin(iteration, stop, states)
+                record_chunk(seats, chunk, tests, on_host)
                 progress.update(iteration - progress.n)
-                stop_request.handle()
+                if is_stopping:
+                    stop_request.handle()
+                    stepping.begin(iteration, stop, states)
+            if not unfailed(runs):
+                break
+            if stepping.has_begun:  # by runs that have failed since
+                states, _ = stepping.end()
     for run in unfailed(runs):
         with run.alone():
             run.closing.close()
+
+
+def is_to_be_saved(iteration: int, runs: Sequence[Run]) -> bool:
+    """Tell whether a run's schedule asks for a checkpoint now."""
+    return any(run.recorder.checkpoint_is_due(iteration) for run in runs)
 
 
 def seat_states(
@@ -114,41 +103,6 @@ def seat_states(
     )
 
 
-def make_stepper(runs: Sequence[Run | Member]) -> Callable[[int, int, TrainState], Steps]:
-    """Make the function that trains all runs from one iteration to another.
-
-    Each seed of each run has its own batches, in the order that its seed fixes.
-    """
-    plan = runs[0].plan
-    dataset, capacity, batch_size = plan.dataset, plan.schedule.capacity, plan.batch_size
-    training = join([run.ensemble.training for run in runs])
-    label_known = join([run.ensemble.label_known for run in runs])
-    seeds = [seed for run in runs for seed in run.plan.seeds]
-    layout = lay_out(len(seeds), batch_size, choose_devices(plan.n_devices))
-    images, labels = place((dataset.train_images, dataset.train_labels), layout.of_all)
-    examples = Examples(images, labels, place(label_known, layout.of_members))
-    training = place(training, layout.of_members)
-    trained_on = join([run.ensemble.trained_on for run in runs])
-
-    def take_steps(first: int, last: int, states: TrainState) -> Steps:
-        indices = np.zeros((len(seeds), capacity, batch_size), np.int32)
-        batches = functools.cache(batch_indices)  # many runs of a sweep share a seed
-        for number, seed in enumerate(seeds):
-            rows = batches(seed, first, last, plan.n_examples, batch_size)
-            if trained_on is not None:
-                rows = trained_on[number][rows]
-            indices[number, : last - first + 1] = rows
-        rows_of_steps = place(indices, layout.of_steps)
-        n_steps = place(np.int32(last - first + 1), layout.of_all)
-        states = place(states, layout.of_members)
-        states, metrics, end = jax.block_until_ready(
-            train_ensemble(Chunk(examples, rows_of_steps, n_steps, training), states)
-        )
-        return states, *fetch((metrics, end))
-
-    return take_steps
-
-
 def make_tester(dataset: Dataset) -> Callable[[TrainState], list[NetworkTest]]:
     """Make the function that tests every seed of every run."""
     images, labels = jax.device_put(dataset.test_images), dataset.test_labels
@@ -165,10 +119,16 @@ def record_chunk(
     seats: Sequence[Run | None],
     chunk: ChunkMetrics,
     tests: list[NetworkTest] | None,
-    held: HeldStates,
-    stop_request: StopRequest,
+    on_host: TrainState | None,
 ) -> None:
-    """Record a chunk of every run that it was for: metrics, and the test or a checkpoint."""
+    """Record a chunk of every run that it was for: metrics, and the test or a checkpoint.
+
+    Args:
+        seats: the runs, by seat.
+        chunk: the chunk.
+        tests: a test of every member; None: it is not followed by one.
+        on_host: the states after it, if they are to be saved.
+    """
     n_seeds = len(chunk.end.weights_are_finite) // len(seats)
     for seat, run in enumerate(seats):
         if run is None or run.failure is not None or run.iteration != chunk.first - 1:
@@ -178,8 +138,8 @@ def record_chunk(
         with run.alone():
             steps, end = take(chunk.steps, own), take(chunk.end, own)
             run.recorder.steps(chunk._replace(steps=steps, end=end), test=tests is not None)
-            if tests or stop_request or run.recorder.checkpoint_is_due(chunk.last):
-                state = take(held.on_host, which)
+            if on_host is not None:
+                state = take(on_host, which)
                 if tests:
                     run.recorder.test_point(chunk.last, tests[own], state)
                 else:

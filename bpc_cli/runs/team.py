@@ -91,7 +91,8 @@ class Team:
             elif kind == _TAKE_OVER:
                 states = broadcast_one_to_all(initial_states(numbers))
             elif kind == _STEP and take_steps is not None and states is not None:
-                states, *_ = take_steps(told[0], told[1], states)
+                states, metrics, end = take_steps(told[0], told[1], states)
+                fetch((metrics, end))
             elif kind == _FETCH:
                 fetch(states)
 
