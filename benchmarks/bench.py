@@ -33,6 +33,7 @@ from steps import (
     Run,
     best_of,
     compile_epoch,
+    compile_inference,
     compile_steps,
     compose_experiment,
     noise_dataset,
@@ -55,13 +56,14 @@ SCALING = {
     "width": (DEFAULT, (256, 512, 1024, 2048)),
     "depth": (DEFAULT, (2, 3, 4, 6, 8)),
 }
+PIXELS = (784, 3072)
 SWEEP = "1,0.3,0.1,3e-2,1e-2,3e-3,1e-3,3e-4"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
-    parser.add_argument("--only", choices=("steps", "scaling", "devices", "processes"))
+    parser.add_argument("--only", choices=("steps", "scaling", "devices", "pixels", "processes"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": describe_machine()}
@@ -69,6 +71,7 @@ def main() -> None:
         "steps": measure_steps,
         "scaling": measure_scaling,
         "devices": measure_devices,
+        "pixels": measure_pixels,
         "processes": measure_processes,
     }
     for name, measure in parts.items():
@@ -186,6 +189,22 @@ def measure_devices() -> dict[str, float]:
     return row
 
 
+def measure_pixels() -> dict[str, float]:
+    """Time inference of 100 steps with image and label clamped, on images of two sizes."""
+    small, large = (compile_inference(n_pixels, 100) for n_pixels in PIXELS)
+    rounds = [(best_of(small), best_of(large)) for _ in range(ROUNDS)]
+    row = {
+        f"ms_{PIXELS[0]}": 1e3 * statistics.median(of_small for of_small, _ in rounds),
+        f"ms_{PIXELS[1]}": 1e3 * statistics.median(of_large for _, of_large in rounds),
+        "ratio": statistics.median(of_large / of_small for of_small, of_large in rounds),
+    }
+    print(
+        f"100 steps on 256 images of {PIXELS[0]} pixels: {row[f'ms_{PIXELS[0]}']:.0f} ms, "
+        f"of {PIXELS[1]} pixels {row['ratio']:.2f} times that"
+    )
+    return row
+
+
 def measure_processes() -> dict[str, Any]:
     """Time whole processes of the default run: cold, warm, as a sweep, and as separate runs."""
     with tempfile.TemporaryDirectory() as folder:
@@ -193,6 +212,8 @@ def measure_processes() -> dict[str, Any]:
         cold = run_command(folder, environment, "hydra.run.dir=cold")
         warm = [run_command(folder, environment, f"hydra.run.dir=warm{i}") for i in range(3)]
         best = min(warm, key=lambda run: run["process_s"])
+        bare = min(time_imports() for _ in range(3))
+        print(f"bare imports of JAX, Equinox, Optax and Hydra: {bare:.2f} s")
         print_run("default run, cold caches", cold)
         print_run("default run, warm caches", best)
         sweep = run_sweep(folder, environment)
@@ -207,11 +228,18 @@ def measure_processes() -> dict[str, Any]:
             f"8-point sweep: {sweep['process_s']:.1f} s in one call, later jobs "
             f"{sweep['later_job_s']:.2f} s each; as 8 runs {sweep['separate_s']:.1f} s"
         )
-    return {"cold": cold, "warm": best, "sweep": sweep}
+    return {"imports_s": bare, "cold": cold, "warm": best, "sweep": sweep}
 
 
 def layer_sizes_of(setting: dict[str, int]) -> list[int]:
     return [10, *[setting["width"]] * (setting["depth"] - 1), 784]
+
+
+def time_imports() -> float:
+    """Time a process that imports what every run does, and nothing else."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import equinox, hydra, jax, optax"], check=True)
+    return time.perf_counter() - began
 
 
 def run_command(folder: str, environment: dict[str, str], *overrides: str) -> dict[str, Any]:

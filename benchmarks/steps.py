@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import hydra
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,12 @@ import numpy as np
 
 from bpc_cli.cli.build import build_ensemble, build_plan
 from bpc_cli.core.architectures import Mlp
+from bpc_cli.core.clamping import Clamping, clamp_both
 from bpc_cli.core.energy import EnergyWeights
 from bpc_cli.core.ensembles import take
-from bpc_cli.core.inference import Inference
+from bpc_cli.core.inference import Inference, infer_each
 from bpc_cli.core.learning import Learning, make_state
-from bpc_cli.core.models import make_model
+from bpc_cli.core.models import Model, make_model
 from bpc_cli.core.optimisers import make_optimiser, scaled
 from bpc_cli.core.training import Chunk, Examples, Training, train_chunk
 from bpc_cli.data.datasets import Dataset
@@ -80,6 +82,24 @@ def compile_epoch(config: TrainConfig, dataset: Dataset) -> Run:
 
     epoch()
     return epoch
+
+
+def compile_inference(n_pixels: int, n_steps: int) -> Run:
+    """Compile and run once inference of 256 images of so many pixels, with their labels clamped."""
+    model = make_model(Mlp(256, 3), jax.random.PRNGKey(0), 10, (1, n_pixels, 1))
+    images = jax.random.normal(jax.random.PRNGKey(1), (256, n_pixels))
+    clampings = clamp_both(model, model.one_hot(jnp.arange(256) % 10), images)
+    inference = make_training(256, n_steps, jax.random.PRNGKey(0)).inference
+
+    @eqx.filter_jit
+    def infer(model: Model, clampings: Clamping, inference: Inference) -> list[jax.Array]:
+        return infer_each(model, clampings, inference, trace=False).states.activities
+
+    def run() -> None:
+        jax.block_until_ready(infer(model, clampings, inference))
+
+    run()
+    return run
 
 
 def compose_experiment(name: str) -> TrainConfig:

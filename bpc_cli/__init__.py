@@ -32,7 +32,7 @@ _HOMES = {
     "infer": "core.inference",
     "infer_each": "core.inference",
     "initialise": "core.inference",
-    "relax": "core.inference",
+    "relax": "core.relaxation",
     "Optimiser": "core.optimisers",
     "make_optimiser": "core.optimisers",
     "inference_weights": "core.algorithms",
