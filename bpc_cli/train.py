@@ -68,7 +68,10 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
     works = [Work(job, len(jobs)) for job in jobs]
     team = Team(len(jobs))
     if not team.leads:
-        follow(team, works)
+        try:
+            follow(team, works)
+        except (UserError, OSError) as error:
+            return [error] * len(jobs)
         return failures
     runs: dict[int, Run] = {}
     with contextlib.ExitStack() as closing:

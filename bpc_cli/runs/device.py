@@ -101,6 +101,7 @@ def _come_together(processes: Processes) -> None:
             cluster_detection_method=None if processes.coordinator else "slurm",
             initialization_timeout=_MEETING_SECONDS,
             heartbeat_timeout_seconds=_SILENCE_SECONDS,
+            shutdown_timeout_seconds=_SILENCE_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         reason = textwrap.shorten(one_line(error), 150, placeholder=" …")
