@@ -9,8 +9,7 @@ import jax
 from tqdm import tqdm
 
 from bpc_cli.core.ensembles import join, take
-from bpc_cli.core.learning import StepMetrics, TrainState
-from bpc_cli.core.training import ChunkEnd
+from bpc_cli.core.learning import TrainState
 from bpc_cli.data.datasets import Dataset
 from bpc_cli.evaluation.feedforward import evaluate_ensemble
 from bpc_cli.evaluation.metrics import class_means
@@ -21,8 +20,6 @@ from bpc_cli.runs.run import Run
 from bpc_cli.runs.signals import deferred_signals
 from bpc_cli.runs.stepping import Stepping
 from bpc_cli.runs.team import Team
-
-Steps = tuple[TrainState, StepMetrics, ChunkEnd]
 
 
 def train_together(seats: Sequence[Run | None], team: Team) -> None:

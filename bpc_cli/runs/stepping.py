@@ -23,11 +23,11 @@ Steps = tuple[TrainState, StepMetrics, ChunkEnd]
 
 
 class _Begun(NamedTuple):
-    """Steps that are being taken: the first, the last, and what comes of them."""
+    """Steps that are being taken: the first, the last, what comes of them, and how long it took."""
 
     first: int
     last: int
-    steps: Future[Steps]
+    taken: Future[tuple[Steps, float]]
 
 
 class Stepping:
@@ -61,6 +61,7 @@ class Stepping:
         finally:
             if self.has_begun and not self._team.is_alone:
                 self.end()
+            self._thread.shutdown(wait=False)
 
     def begin(self, iteration: int, stop: int, states: TrainState) -> None:
         """Begin the chunk after an iteration; `states` are donated, so they cannot be used again.
@@ -74,19 +75,21 @@ class Stepping:
             return
         first, last = iteration + 1, min(stop, self._schedule.next_stop(iteration, self._pace))
         self._team.step(first, last)
-        steps = self._thread.submit(self._take_steps, first, last, states)
-        self._begun = _Begun(first, last, steps)
+        self._begun = _Begun(first, last, self._thread.submit(self._take, first, last, states))
 
     def end(self) -> tuple[TrainState, ChunkMetrics]:
         """Wait for the chunk; return the states after it, and its metrics."""
         assert self._begun is not None
-        first, last, steps = self._begun
-        with self._clock.counting() as spent:
-            states, metrics, end = jax.block_until_ready(steps.result())
-            metrics, end = fetch((metrics, end))
-        self._pace = spent() / (last - first + 1)
+        first, last, taken = self._begun
+        (states, *measured), seconds = taken.result()
+        self._pace = seconds / (last - first + 1)
         self._begun = None
-        return states, ChunkMetrics(first, last, metrics, end)
+        return states, ChunkMetrics(first, last, *fetch(measured))
+
+    def _take(self, first: int, last: int, states: TrainState) -> tuple[Steps, float]:
+        with self._clock.counting() as spent:
+            steps = jax.block_until_ready(self._take_steps(first, last, states))
+        return steps, spent()
 
 
 def make_stepper(runs: Sequence[Run | Member]) -> Callable[[int, int, TrainState], Steps]:
