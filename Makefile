@@ -8,7 +8,7 @@ ARGS ?=
 READY := $(VENV)/.ready
 
 .PHONY: install docs notebooks help train test test-slow test-kill test-hostile test-fuzz mutation-test lint format
-.PHONY: table-seeds tradeoff table-algorithms table-cifar table-depth paper bench wheel release vendor lock
+.PHONY: table-seeds tradeoff table-algorithms table-cifar table-depth paper bench bench-peers wheel release vendor lock
 
 install: $(READY) ## make the environment
 
@@ -131,6 +131,9 @@ lock: ## renew requirements.lock, without an index's address in it (needs uv)
 
 bench: $(READY) ## step times beside their floor, scaling, whole runs (minutes); JSON and a figure
 	$(VENV)/bin/python benchmarks/bench.py $(ARGS)
+
+bench-peers: $(READY) ## training beside FabricPC, PCX and plain loops on MNIST (minutes); JSON and a table
+	$(VENV)/bin/python benchmarks/peers.py $(ARGS)
 
 # Former names, for one release.
 define renamed
