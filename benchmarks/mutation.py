@@ -24,6 +24,7 @@ TESTS = (
     "tests/test_algorithms.py",
     "tests/test_reference.py",
     "tests/test_clamping.py",
+    "tests/test_expansion.py",
     "tests/test_training_choices.py",
 )
 FUNCTIONS = {

@@ -215,7 +215,7 @@ def test_two_processes_of_which_one_is_killed_end_and_one_alone_resumes(
     wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt")
     processes[killed].kill()
     assert all(process.wait(120) != 0 for process in processes)
-    done = own_process("bpc-train", *options, "n_train_iters=1000")
+    done = own_process("bpc-train", *options, "n_train_iters=2000")
     assert done.returncode == 0, done.stderr
     assert "resumed from" in done.stdout
 
