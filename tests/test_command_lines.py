@@ -144,6 +144,8 @@ def right_values(draw, path: str):
         return draw(st.sampled_from(["[1]", "[4,8]"]))
     if limits["choices"]:
         return draw(st.sampled_from(limits["choices"]))
+    if limits["or_word"]:
+        return draw(st.sampled_from(["1", "2", limits["or_word"]]))
     if path == "checkpoint_every":
         return draw(st.sampled_from(["1", "250", "0.5s", "60s"]))
     if kind is bool:
@@ -168,6 +170,7 @@ def right_lines(draw):
     line = chosen + [f"{path}={draw(right_values(path))}" for path in paths]
     labels = {"data.label_fraction", "data.unlabelled", "inference.label_precision"}
     labels |= {"mode", "model.latent", "inference.latent_precision"}
+    labels |= {"compute.coordinator", "compute.n_processes", "compute.process"}  # all or none
     assume(not any(word.partition("=")[0] in labels for word in line))  # they combine with little
     infers = any(word.startswith(("inference", "experiment")) for word in line)
     said = " ".join(line)  # what is defined for some models alone

@@ -144,7 +144,7 @@ def _flops_of_inference(
     """Count the operations of what inference of a batch is wanted for."""
 
     def infer(model: Model, clampings: Clamping, inference: Inference) -> jax.Array:
-        return wanted(infer_each(model, clampings, inference, _KEY))
+        return wanted(infer_each(model, clampings, inference, _KEY, trace=False))
 
     return _with_all_steps(
         lambda inference: count_flops(infer, model, clampings, inference),
@@ -157,7 +157,10 @@ def _flops_of_inference(
 def _with_all_steps(
     count: Callable[[Inference], float], model: Model, inference: Inference, clampings: Clamping
 ) -> float:
-    """Count all steps of inference, of which a count has one, beside what is done once for them."""
+    """Count all steps of inference, of which a count has two: the first, and those of the loop.
+
+    What is done once for all steps is counted apart.
+    """
     without = count(dataclasses.replace(inference, n_steps=0))
     if inference.n_steps == 0:
         return without
@@ -171,4 +174,5 @@ def _with_all_steps(
 
     initial = eqx.filter_eval_shape(start, model, clampings)
     once = count_flops(expand, model, clampings, initial)
-    return without + once + inference.n_steps * (count(inference) - without - once)
+    per_step = (count(inference) - without - once) / min(inference.n_steps, 2)
+    return without + once + inference.n_steps * per_step
