@@ -68,6 +68,16 @@ def test_event_files_hold_the_metrics(bpc_train, tmp_path):
         assert values["activities/z_0", iteration].histo.num == 360 * 32
 
 
+def test_event_files_of_one_second_do_not_replace_each_other(tmp_path):
+    for first in (1, 11, 21):
+        logger = TensorBoard(TrackedRun(tmp_path, {"batch_size": 7}, first, "run", None))
+        logger.lines([{"iteration": first, "seed": 0, "gen_loss": 0.5}])
+        logger.close("interrupted")
+    values = values_of(tmp_path / "tensorboard")
+    assert [step for tag, step in values if tag == "gen_loss"] == [1, 11, 21]
+    assert ("config/text_summary", 0) in values
+
+
 def test_hyperparameters_and_config_are_written_once(bpc_train, tmp_path):
     run = tmp_path / "run"
     arguments = (*SMALL, "optim.activity_args={momentum: 0.5}", "logger=tensorboard")

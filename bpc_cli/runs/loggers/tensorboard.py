@@ -28,8 +28,13 @@ class TensorBoard:
         from tensorboardX.summary import hparams
 
         folder = run.directory / "tensorboard"
-        is_new = not any(folder.glob("events.*"))
-        self._writer = SummaryWriter(str(folder), purge_step=None if is_new else run.first)
+        n_earlier = len(list(folder.glob("events.*")))
+        is_new = n_earlier == 0
+        self._writer = SummaryWriter(
+            str(folder),
+            purge_step=None if is_new else run.first,
+            filename_suffix=f".{n_earlier}",  # else one of the same second would be replaced
+        )
         assert self._writer.file_writer is not None  # as it writes to a disk
         self._add_summary = self._writer.file_writer.add_summary
         options = flat_options(run.options)
