@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -103,6 +103,29 @@ class Composer:
             and not isinstance(override.value(), dict | list)
             and not self._is_group(override.key_or_group)
         )
+
+
+class SweepLoader(ConfigLoaderImpl):
+    """Hydra's loader, which loads the config of a sweep's jobs as a composer composes it.
+
+    Args:
+        loader: Hydra's own.
+        composer: the composer.
+    """
+
+    def __init__(self, loader: ConfigLoader, composer: Composer):
+        super().__init__(loader.get_search_path())
+        self._composer = composer
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Compose a job's config, Hydra's own part included.
+
+        Raises:
+            HydraException, OmegaConfBaseException: if it cannot be composed.
+        """
+        return self._composer.compose(sweep_overrides)
 
 
 def announced(jobs: Sequence[Words]) -> Iterator[Words]:

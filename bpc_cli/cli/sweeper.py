@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from bpc_cli.cli.composing import Composer, announced
+from bpc_cli.cli.composing import Composer, SweepLoader, announced
 from bpc_cli.cli.jobs import EndOfSweep, JobsFailed
 from bpc_cli.cli.sweeping import Sweep
 from bpc_cli.errors import UserError, one_line
@@ -51,6 +51,14 @@ class Sweeper(BasicSweeper):
             ) from error
         self._task = task_function
         self._launcher_name = str(config.hydra.runtime.choices["hydra/launcher"])
+        self._composer = Composer(hydra_context.config_loader, config)
+        if self.launcher and self._launcher_name == "basic":  # composes each job when it runs
+            loader = SweepLoader(hydra_context.config_loader, self._composer)
+            self.launcher.setup(
+                hydra_context=HydraContext(loader, hydra_context.callbacks),
+                task_function=task_function,
+                config=config,
+            )
         self._sweep: Sweep | None = None
         self._signals: list[int] = []
 
@@ -125,9 +133,9 @@ class Sweeper(BasicSweeper):
         Raises:
             JobsFailed: if one's are not.
         """
-        composer, reasons = self._composer(), []
+        reasons = []
         for number, job in enumerate(jobs):
-            config = composer.compose(job)
+            config = self._composer.compose(job)
             with open_dict(config):
                 del config["hydra"]
             try:
@@ -137,27 +145,22 @@ class Sweeper(BasicSweeper):
         if reasons:
             raise JobsFailed(f"{len(reasons)} of {len(jobs)} jobs cannot be run", reasons)
 
-    def _composer(self) -> Composer:
-        assert self.hydra_context is not None and self.config is not None
-        return Composer(self.hydra_context.config_loader, self.config)
-
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Check that all jobs can be composed, before the first of them runs.
 
         Raises:
             HydraException, OmegaConfBaseException: if one cannot.
         """
-        composer = self._composer()
         for job in announced(batch):
-            composer.check(job)
+            self._composer.check(job)
         if self._sweep is None:
-            self._announce(composer)
+            self._announce()
 
-    def _announce(self, composer: Composer) -> None:
+    def _announce(self) -> None:
         """Say what the sweep will run, and let its jobs know what they are called."""
         assert self.config is not None and self.overrides is not None
         jobs = [job for batch in self.overrides for job in batch]
-        directories = [composer.directory(job, number) for number, job in enumerate(jobs)]
+        directories = [self._composer.directory(job, number) for number, job in enumerate(jobs)]
         sweep_directory = Path(self.config.hydra.sweep.dir)
         sweep = Sweep(sweep_directory, jobs, directories, self._task.schema)
         self._let_know(sweep)

@@ -120,7 +120,7 @@ class SearchSweeper(Sweeper):
             f"{space.in_words()}{done}",
             flush=True,
         )
-        if not self._composer().compose(space.words(space.corners()[0])).data.n_validation:
+        if not self._composer.compose(space.words(space.corners()[0])).data.n_validation:
             print(
                 "WARNING: trials are compared on the test set, which flatters the best; "
                 "data.n_validation=N holds N training images out to compare them on",
@@ -129,9 +129,9 @@ class SearchSweeper(Sweeper):
 
     def _show_in_table(self, study: Study, space: Space) -> None:
         """Let jobs know what they are called, and the table which there are."""
-        trials, composer = study.trials, self._composer()
+        trials = study.trials
         jobs = [study.words_of(trial) for trial in trials]
-        self._directories = [composer.directory(job, n) for n, job in enumerate(jobs)]
+        self._directories = [self._composer.directory(job, n) for n, job in enumerate(jobs)]
         assert self.config is not None
         sweep = Sweep(
             Path(self.config.hydra.sweep.dir),
