@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bpc_cli.evaluation.metrics import METRICS
+from bpc_cli.plots.axes import label_log_axis_plainly
 from bpc_cli.plots.confusion import save_confusion_matrix
 from bpc_cli.plots.curves import draw_curves, save_curves
 from bpc_cli.plots.sample_grids import save_sample_grid
@@ -70,6 +71,25 @@ def test_a_loss_that_is_missing_leaves_a_gap():
     lines[1]["gen_loss"] = None
     losses = draw_curves(lines, "digits").axes[0]
     assert np.isnan(losses.lines[0].get_ydata()).tolist() == [False, True, False, False]
+
+
+def test_a_single_iteration_is_seen():
+    losses = draw_curves(metrics_lines()[:1], "digits").axes[0]
+    assert losses.lines[0].get_marker() == "o"
+
+
+@pytest.mark.parametrize("low", [1e-12, 0.031, 90.0])
+@pytest.mark.parametrize("factor", [1.0001, 1.3, 7, 60, 1e5, 1e13])
+def test_a_logarithmic_axis_is_marked_by_a_few_different_numbers(low, factor):
+    axes = Figure(figsize=(4, 3.4)).add_subplot()
+    axes.plot([low, low * factor])
+    axes.set_yscale("log")
+    label_log_axis_plainly(axes.yaxis)
+    bottom, top = axes.get_ylim()
+    shown = [number for number in axes.get_yticks() if bottom <= number <= top]
+    labels = [axes.yaxis.get_major_formatter()(number) for number in shown]
+    assert 2 <= len(set(labels)) == len(labels) <= 10
+    np.testing.assert_allclose([float(label) for label in labels], shown, rtol=1e-5)
 
 
 def test_a_metric_that_is_new_in_the_table_gets_its_panel(monkeypatch):

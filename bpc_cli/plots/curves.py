@@ -97,7 +97,7 @@ def _draw_seeds(axes: "Axes", lines: MetricsLines, metric: Metric, style: str, l
             numbers.append(np.nan if value is None else value)
     iterations = np.array(list(by_iteration), np.float64)
     means = [fmean(numbers) for numbers in by_iteration.values()]
-    marker = "" if metric.measure is None else "o"
+    marker = "" if metric.measure is None and len(iterations) > 1 else "o"
     (curve,) = axes.plot(iterations, means, linestyle=style, marker=marker, label=label)
     if any(len(numbers) > 1 for numbers in by_iteration.values()):
         low = [min(numbers) for numbers in by_iteration.values()]
