@@ -56,6 +56,9 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
         For each job what ended it before its time, or None.
     """
     with garbage_left_alone():
+        from bpc_cli.data.datasets import load_soon
+
+        load_soon(jobs[0].config.data.name, data_dir=jobs[0].config.data.dir)
         try:
             interruptible(lambda: set_up(jobs[0].config.compute))
         except UserError as error:

@@ -3,8 +3,12 @@
 import functools
 import gzip
 import hashlib
+import threading
 import zlib
 from pathlib import Path
+
+_BLOCK = 2**24  # bytes; between blocks a thread waits for its turn
+_FILES = threading.Lock()  # who wants a checksum that another thread computes waits for it
 
 
 def file_checksum(path: Path) -> str:
@@ -14,7 +18,8 @@ def file_checksum(path: Path) -> str:
         OSError: if it cannot be read.
     """
     status = path.stat()
-    return _file_checksum(path, status.st_size, status.st_mtime_ns)
+    with _FILES:
+        return _file_checksum(path, status.st_size, status.st_mtime_ns)
 
 
 def content_checksum(path: Path, at_most: int) -> str | None:
@@ -36,8 +41,11 @@ def content_checksum(path: Path, at_most: int) -> str | None:
 
 @functools.cache
 def _file_checksum(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    checksum, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
+    with path.open("rb", buffering=0) as file:
+        while n_read := file.readinto(block):
+            checksum.update(block[:n_read])
+    return checksum.hexdigest()
 
 
 @functools.cache

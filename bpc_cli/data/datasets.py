@@ -4,6 +4,7 @@ TensorFlow is never imported. TFDS downloads, checks and prepares a data set onc
 then packed into `.npy` files that later runs map into memory, without importing TFDS at all.
 """
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from bpc_cli.data.packing import (
     ARRAYS,
     Packed,
     check_data_directory,
+    check_in_background,
     is_prepared,
     one_at_a_time,
     open_packed,
@@ -110,6 +112,17 @@ def load_dataset(
     if dataset is None:
         raise UserError(f"{packed} changed while it was read: is another program writing there?")
     return dataset
+
+
+def load_soon(name: str, *, data_dir: str | os.PathLike | None = None) -> None:
+    """Begin in a thread what takes longest of loading a prepared data set.
+
+    The arguments are `load_dataset`'s. What is wrong with them is left to it.
+    """
+    if name not in ("digits", IMAGE_FOLDER):
+        with contextlib.suppress(UserError):
+            directory = data_directory(data_dir)
+            check_in_background(packed_directory(directory, "mnist" if name == "auto" else name))
 
 
 def load_prepared(

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -191,6 +192,17 @@ def _check_fit(arrays: Mapping[str, np.ndarray], n_pixels: int) -> None:
             raise ValueError(split)
         if not images.dtype == labels.dtype == np.uint8:
             raise ValueError(split)
+
+
+def check_in_background(packed: Path) -> None:
+    """Start to compute the checksums of packed arrays in a thread, which opening them waits for."""
+
+    def check() -> None:
+        for file in filter(Path.is_file, (packed / name for name in _FILES)):
+            with contextlib.suppress(OSError):  # opening them says so
+                file_checksum(file)
+
+    threading.Thread(target=check, daemon=True).start()
 
 
 def open_packed(packed: Path) -> Packed | None:
