@@ -37,8 +37,9 @@ test-slow: $(READY) ## the tests that take longer than a few seconds each
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 test-kill: $(READY) ## kill runs at each rename and at 60 random moments, and resume (many minutes)
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/test_kills.py \
-		tests/test_kills_of_one_run.py tests/test_resume.py -k killed --kills 60 $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/test_data.py tests/test_kills.py \
+		tests/test_kills_of_one_run.py tests/test_resume.py tests/test_sweeps.py \
+		-k "killed or timed_out" --kills 60 $(ARGS)
 
 test-hostile: $(READY) ## try every hostile file and odd surrounding (many minutes)
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/test_hostile_checkpoints.py \

@@ -415,7 +415,7 @@ def test_eight_processes_prepare_at_once_what_a_killed_one_left(mnist_data):
     assert os.listdir(mnist_data / "bpc_packed") == ["mnist"]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_packing_that_is_killed_counts_for_nothing(mnist_data, mnist_archives, tmp_path):
     shutil.copytree(mnist_data / "mnist", tmp_path / "mnist")
     packed = tmp_path / "bpc_packed"

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import Server, environment_in
 
 from bpc_cli.core.layout import lay_out, split
 
@@ -36,6 +37,16 @@ def check_same_up_to_rounding(run: Path, other: Path) -> None:
         )
 
 
+@pytest.fixture(scope="session")
+def on_eight_devices(tmp_path_factory):
+    """Run a command in an empty directory, on a machine of eight devices."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = environment_in(tmp_path_factory.mktemp("eight-devices")) | flags
+    server = Server(environment)
+    yield lambda directory, *arguments: server.run(arguments, directory, environment)
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("options", "n_devices", "then"),
     [
@@ -50,7 +61,7 @@ def check_same_up_to_rounding(run: Path, other: Path) -> None:
         ),
     ],
 )
-def test_devices_change_nothing_but_rounding(options, n_devices, then, own_process, tmp_path):
+def test_devices_change_nothing_but_rounding(options, n_devices, then, on_eight_devices, tmp_path):
     options = (*SMALL, *options)
     half = next((2 for option in options if option == "n_train_iters=8"), 20)
     for run, n_iters, devices in (
@@ -59,9 +70,8 @@ def test_devices_change_nothing_but_rounding(options, n_devices, then, own_proce
         ("several", None, then),
     ):
         more = () if n_iters is None else (f"n_train_iters={n_iters}",)
-        done = own_process(
-            *("bpc-train", *options, *more, f"compute.devices={devices}", f"hydra.run.dir={run}")
-        )
+        where = (f"compute.devices={devices}", f"hydra.run.dir={run}")
+        done = on_eight_devices(tmp_path, "bpc-train", *options, *more, *where)
         assert done.returncode == 0, done.stderr
     check_same_up_to_rounding(tmp_path / "one", tmp_path / "several")
     warned = f"resuming with other device (was {n_devices} × cpu, now"
@@ -70,13 +80,13 @@ def test_devices_change_nothing_but_rounding(options, n_devices, then, own_proce
 
 @pytest.mark.slow
 def test_a_run_on_four_devices_that_is_killed_resumes_on_one(started, own_process, tmp_path):
-    options = (*SMALL, "n_seeds=4", "n_train_iters=1000", "checkpoint_every=20")
+    options = (*SMALL, "n_seeds=4", "n_train_iters=1000", "test_every=500", "checkpoint_every=20")
     process = started("bpc-train", *options, "compute.devices=4", "hydra.run.dir=run")
     saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
     wait_for(saved)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = own_process("bpc-train", *options, "hydra.run.dir=run", "n_train_iters=1000")
+    done = own_process("bpc-train", *options, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "resumed from" in done.stdout
     iterations = [line["iteration"] for line in metrics_of(tmp_path / "run")]
@@ -210,7 +220,8 @@ def test_two_processes_train_as_one_does(n_seeds, started, own_process, tmp_path
 def test_two_processes_of_which_one_is_killed_end_and_one_alone_resumes(
     killed, started, own_process, tmp_path
 ):
-    options = (*SMALL, "n_train_iters=100000", "checkpoint_every=20", "hydra.run.dir=run")
+    options = (*SMALL, "n_train_iters=100000", "test_every=1000", "checkpoint_every=20")
+    options = (*options, "hydra.run.dir=run")
     processes = start_two(started, *options)
     wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt")
     processes[killed].kill()

@@ -329,7 +329,7 @@ def test_workers_end_with_the_process_that_started_them(started, tmp_path):
     assert not alive
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_cluster_job_that_is_timed_out_goes_on_by_itself(own_process, tmp_path):
     pytest.importorskip("submitit", reason="the extra sweep")
     done = own_process(
