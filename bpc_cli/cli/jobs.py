@@ -178,7 +178,7 @@ class Task:
             if elsewhere:  # raised, it would end the jobs of other processes before they have saved
                 Task._stopped = True
                 return [f"{os.path.relpath(job.directory)}: interrupted" for job in composed]
-            self.how_to_resume += [_how_to_resume(job) for job in composed]
+            self.how_to_resume += [_how_to_resume(job) for job in composed if not _follows(job)]
             raise
         finally:
             for job in composed:
@@ -235,9 +235,9 @@ def one_by_one(run: Callable[[Job], None]) -> Callable[[Sequence[Job]], list[Fai
 
 
 def fail(command: str, line: str) -> None:
-    """Print an error line of a command."""
+    """Print an error line of a command: one line, whatever a user's words in it are."""
     sys.stdout.flush()
-    print(f"{command}: {line}", file=sys.stderr)
+    print(f"{command}: {' '.join(line.splitlines())}", file=sys.stderr)
 
 
 def save_composed_config(job: Job) -> None:
@@ -272,6 +272,18 @@ def _groups_of(jobs: Mapping[int, Job], size: int) -> Iterator[list[int]]:
     for numbers in alike.values():
         for first in range(0, len(numbers), size):
             yield numbers[first : first + size]
+
+
+def is_follower(coordinator: str | None, process: int | None) -> bool:
+    """Tell whether another process leads this one's training, by `compute`'s options."""
+    if coordinator == "slurm":
+        return int(os.environ.get("SLURM_PROCID", "0")) > 0
+    return coordinator is not None and bool(process)
+
+
+def _follows(job: Job) -> bool:
+    compute = job.config.get("compute", {})
+    return is_follower(compute.get("coordinator"), compute.get("process"))
 
 
 def _how_to_resume(job: Job) -> str:
