@@ -96,6 +96,19 @@ def test_a_dry_run_of_a_sweep_lists_its_jobs_and_what_is_wrong(command, tmp_path
     assert os.listdir(tmp_path) == []
 
 
+def test_a_config_of_ones_own_can_make_a_sweep(command, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1'}}}\n"
+    )
+    done = command(
+        *("bpc-train", "--dry-run", *SMALL, f"hydra.searchpath=[file://{tmp_path}]"),
+        *("experiment=mine", "hydra.sweep.dir=s"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("2 jobs in s")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

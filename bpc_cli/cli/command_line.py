@@ -107,7 +107,8 @@ def _composed_once(words: Sequence[str]) -> Iterator[None]:
     That is set by a word of the command line or not at all, as long as all configs are ours.
     """
     whole = Hydra.get_mode
-    if not any("hydra.mode" in word or word.startswith(("-c", "--config")) for word in words):
+    others = ("hydra.mode", "hydra.searchpath", "--config")
+    if not any(word.startswith("-c") or any(part in word for part in others) for word in words):
         Hydra.get_mode = lambda *_, **__: None
     try:
         yield
