@@ -59,6 +59,7 @@ def train_together(seats: Sequence[Run | None], team: Team) -> None:
                     if is_tested:
                         with counted_as("evaluate", trained):
                             tests = test_models(states if team.is_alone else on_host)
+                    is_stopping = bool(stop_request)  # a signal may have come meanwhile
                 if not is_stopping:  # this chunk is recorded while the next one is trained
                     stepping.begin(iteration, stop, states)
                 record_chunk(seats, chunk, tests, on_host)
