@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bpc_cli.cli.command_line import run_command
 from bpc_cli.cli.commands import Command
 from bpc_cli.cli.jobs import Failure, Job, one_by_one
-from bpc_cli.errors import UserError
+from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import expanded
 from bpc_cli.options.combinations import list_advice
 from bpc_cli.options.groups import TrainingComputeConfig
@@ -66,20 +66,24 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
         from bpc_cli.cli.opening import Work, open_run
         from bpc_cli.runs.loop import train_together
         from bpc_cli.runs.run import group_alike
-        from bpc_cli.runs.team import Team
-    failures: list[Failure] = [None] * len(jobs)
+        from bpc_cli.runs.team import NO_JOB, Team
     works = [Work(job, len(jobs)) for job in jobs]
     team = Team(len(jobs))
+    failures = reject_unlike(team, works)
     if not team.leads:
         try:
             follow(team, works)
         except (UserError, OSError) as error:
-            return [error] * len(jobs)
+            ending = UserError(one_line(error))
+            ending.ends_sweep = True  # the leader may not hear of it, and is waited for no more
+            return [ending] * len(jobs)
         return failures
     runs: dict[int, Run] = {}
     with contextlib.ExitStack() as closing:
         closing.enter_context(team.leading())
         for number, work in enumerate(works):
+            if failures[number] is not None:
+                continue
             try:
                 with garbage_left_alone():
                     run = open_run(work)
@@ -95,6 +99,33 @@ def train(jobs: Sequence[Job]) -> list[Failure]:
                 train_together([runs.get(number) for number in group], team)
         for number, run in runs.items():
             failures[number] = run.failure
+        if any(getattr(failure, "ends_sweep", False) for failure in failures):
+            team.then = NO_JOB
+    return failures
+
+
+def reject_unlike(team: "Team", works: "Sequence[Work]") -> list[Failure]:
+    """Compare with the other processes what they are to train, before anything is made.
+
+    Returns:
+        For each job why it cannot be trained, or None.
+    """
+    failures: list[Failure] = [None] * len(works)
+    if team.is_alone:
+        return failures
+    digests = []
+    for number, work in enumerate(works):
+        try:
+            digests.append(work.digest())
+        except (UserError, OSError) as error:
+            digests.append(bytes(32))
+            failures[number] = error
+    for number, is_alike in enumerate(team.agree(digests)):
+        if not is_alike and failures[number] is None:
+            failures[number] = UserError(
+                "the processes of compute.coordinator differ in options, data or software: give "
+                "all the same options but for compute.process, and the same data"
+            )
     return failures
 
 
@@ -156,22 +187,28 @@ def follow(team: "Team", works: "Sequence[Work]") -> None:
     A signal to stop is the leader's to handle.
 
     Raises:
-        UserError: if a job's models cannot be built here, as where its data set is missing.
+        UserError: if a job's models cannot be built here, or the leader has ended the sweep.
+        Stopped: if a signal has stopped the leader.
     """
     from bpc_cli.core.ensembles import join
     from bpc_cli.runs.run import Member
-    from bpc_cli.runs.signals import deferred_signals
+    from bpc_cli.runs.signals import Stopped, deferred_signals
     from bpc_cli.runs.stepping import make_stepper
+    from bpc_cli.runs.team import NEXT_JOB, NO_JOB
 
     @functools.cache
     def member(number: int) -> Member:
         return Member(works[number].plan, works[number].build_ensemble())
 
     with deferred_signals():
-        team.follow(
+        then = team.follow(
             lambda numbers: join([member(number).ensemble.states for number in numbers]),
             lambda numbers: make_stepper([member(number) for number in numbers]),
         )
+    if then == NO_JOB:
+        raise UserError("the first process has ended the sweep")
+    if then != NEXT_JOB:
+        raise Stopped(then)
 
 
 def list_programs(works: "Sequence[Work]", runs: "Mapping[int, Run]") -> "dict[int, Ensemble]":

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import Server, environment_in
+from pictures import SIZE, write_folder
 
 from bpc_cli.core.layout import lay_out, split
 
@@ -195,10 +196,15 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start_two(started, *options: str) -> list[subprocess.Popen[str]]:
+def start_two(
+    started, *options: str, of_each: tuple[tuple[str, ...], ...] = ((), ())
+) -> list[subprocess.Popen[str]]:
     """Start two processes that train together on this machine."""
     at = (f"compute.coordinator=localhost:{free_port()}", "compute.n_processes=2")
-    return [started("bpc-train", *options, *at, f"compute.process={number}") for number in range(2)]
+    return [
+        started("bpc-train", *options, *at, f"compute.process={number}", *of_each[number])
+        for number in range(2)
+    ]
 
 
 @pytest.mark.slow
@@ -239,9 +245,50 @@ def test_a_signal_to_the_leader_saves_and_ends_both(started, tmp_path):
     wait_for(saved)
     before = saved.stat().st_mtime_ns
     leader.send_signal(signal.SIGTERM)
-    assert (leader.wait(60), follower.wait(60)) == (128 + signal.SIGTERM, 0)
+    assert (leader.wait(60), follower.wait(60)) == (128 + signal.SIGTERM,) * 2
     assert saved.stat().st_mtime_ns > before
     assert "resumes" in leader.communicate()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("differ_in", ["options", "data"])
+def test_processes_that_differ_train_nothing(differ_in, started, tmp_path):
+    of_each = (("seed=0",), ("seed=5",))
+    options = SMALL
+    if differ_in == "data":
+        for folder, n_images in (("ours", 20), ("theirs", 21)):
+            write_folder(tmp_path / folder, n_images)
+        of_each = (("data.dir=ours",), ("data.dir=theirs",))
+        options = (*SMALL, "data=image_folder", f"data.image_size={SIZE}", "batch_size=2")
+    processes = start_two(started, *options, "hydra.run.dir=run", of_each=of_each)
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "the processes of compute.coordinator differ in options, data or" in errors
+        assert "Iter" not in output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        pytest.param(("seed=0,1", "n_train_iters=1000000"), 128 + signal.SIGTERM, id="signal"),
+        pytest.param(
+            ("on_divergence=stop", "optim.param=sgd", "optim.param_lr=1e9,1e-3"), 1, id="divergence"
+        ),
+    ],
+)
+def test_the_end_of_a_sweep_ends_it_for_all(options, code, started, tmp_path):
+    leader, follower = start_two(started, "-m", *SMALL, "hydra.sweep.dir=sweep", *options)
+    if code != 1:
+        wait_for(tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt")
+        leader.send_signal(signal.SIGTERM)
+    assert (leader.wait(60), follower.wait(60)) == (code, code)
+    assert [path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()] == ["0"]
+    (output, errors) = follower.communicate()
+    assert "jobs" not in output + errors and "Traceback" not in errors
+    assert not (tmp_path / "multirun").exists() and not (tmp_path / "outputs").exists()
 
 
 def wait_for(path: Path) -> None:
@@ -264,11 +311,40 @@ def wait_for(path: Path) -> None:
             "compute.coordinator must be ADDRESS:PORT or slurm, not node7",
         ),
         (
+            ("compute.coordinator=node7:99999", "compute.n_processes=2", "compute.process=1"),
+            "compute.coordinator must be ADDRESS:PORT or slurm, not node7:99999",
+        ),
+        (
             ("compute.coordinator=node7:99", "compute.n_processes=2", "compute.process=2"),
             "compute.coordinator=node7:99 needs compute.n_processes, and compute.process below it",
+        ),
+        (
+            (
+                "compute.coordinator=no.such.invalid:99",
+                "compute.n_processes=2",
+                "compute.process=1",
+            ),
+            r"compute.coordinator=no.such.invalid:99: no process listens there \(.*\); the one of "
+            "compute.process=0 does",
+        ),
+        (
+            ("compute.coordinator=slurm",),
+            "compute.coordinator=slurm is for the tasks of a Slurm job: start them by srun, or "
+            "give compute.coordinator=ADDRESS:PORT",
+        ),
+        (
+            ("-m", "seed=0,1", "compute.coordinator=node7:99", "hydra/launcher=joblib"),
+            "compute.coordinator lets processes train the same jobs in the same order: choose "
+            "hydra/sweeper=basic, and hydra/launcher=basic or vmap",
+        ),
+        (
+            ("-m", "seed=0,1", "compute.coordinator=node7:99", "hydra/sweeper=optuna"),
+            "compute.coordinator lets processes train the same jobs in the same order: choose "
+            "hydra/sweeper=basic, and hydra/launcher=basic or vmap",
         ),
     ],
 )
 def test_processes_that_cannot_come_together_are_rejected_in_a_line(options, message, command):
     done = command("bpc-train", *SMALL, *options)
-    assert (done.returncode, done.stderr) == (1, f"bpc-train: {message}\n")
+    assert done.returncode == 1
+    assert re.fullmatch(f"bpc-train: {message}\n", done.stderr)

@@ -6,6 +6,8 @@ JAX is imported inside functions, so that rejecting a command line takes no time
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from bpc_cli.runs.plan import Plan
     from bpc_cli.runs.resume import Start
     from bpc_cli.runs.run import Ensemble, Run
+
+
+# Options that each process may have others of, or that the first one alone uses.
+_OF_ONE = ("compute", "dir", "archive_dir", "resume", "logger")
+_MOST_COMPARED = 1_000  # images
 
 
 class Work:
@@ -45,6 +52,25 @@ class Work:
         data = self.job.config.data
         dataset = load_dataset(data.name, **where_from(data))
         return build_plan(self.job.config, used_part(self.job.config, dataset))
+
+    def digest(self) -> bytes:
+        """Digest what all processes that train it together must have: options, data, software.
+
+        Raises:
+            UserError: if the data set is not to be had, or too small.
+        """
+        from bpc_cli.runs.summary import software_versions
+
+        plan, data = self.plan, self.plan.dataset
+        options = {name: value for name, value in plan.options.items() if name not in _OF_ONE}
+        options["data"] = {name: v for name, v in options["data"].items() if name not in _OF_ONE}
+        precision = self.job.config.compute.matmul_precision
+        described = [options, precision, plan.n_devices, data.name, software_versions()]
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        for array in (data.train_labels, data.train_images):
+            some = array[:: max(1, len(array) // _MOST_COMPARED)]
+            digest.update(f"{array.shape}".encode() + some.tobytes())
+        return digest.digest()
 
     def build_ensemble(self) -> "Ensemble":
         """Build its models, not yet trained.

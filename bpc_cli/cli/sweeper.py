@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -14,15 +15,17 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from bpc_cli.cli.composing import Composer, SweepLoader, announced
-from bpc_cli.cli.jobs import EndOfSweep, JobsFailed
+from bpc_cli.cli.jobs import EndOfSweep, JobsFailed, is_follower
 from bpc_cli.cli.sweeping import Sweep
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.options.check import check_config
 from bpc_cli.runs.signals import Stopped
+
+_IN_ORDER = ("basic", "vmap")  # launchers of this process's jobs, one after another
 
 
 class Sweeper(BasicSweeper):
@@ -31,6 +34,8 @@ class Sweeper(BasicSweeper):
     Raises:
         JobsFailed: if any did.
     """
+
+    _searches = False  # whether the jobs depend on how earlier ones ended
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -61,16 +66,40 @@ class Sweeper(BasicSweeper):
             )
         self._sweep: Sweep | None = None
         self._signals: list[int] = []
+        self._is_follower = False
 
     def sweep(self, arguments: list[str]) -> None:
         """Run a job for each combination of values.
 
         Raises:
+            HydraException: if several processes are to train together, and would choose different
+                jobs.
             Stopped: if a signal has ended the processes that jobs ran in.
         """
-        assert self.config is not None
         if self._task.is_dry:
             return self._describe(arguments)
+        given = {name: value for name, _, value in (word.partition("=") for word in arguments)}
+        coordinator, process = given.get("compute.coordinator"), given.get("compute.process", "")
+        if coordinator and (self._searches or self._launcher_name not in _IN_ORDER):
+            raise HydraException(
+                "compute.coordinator lets processes train the same jobs in the same order: choose "
+                f"hydra/sweeper=basic, and hydra/launcher={' or '.join(_IN_ORDER)}"
+            )
+        self._is_follower = is_follower(coordinator, int(process) if process.isdecimal() else None)
+        if not self._is_follower:
+            return self._sweep_here(arguments)
+        with tempfile.TemporaryDirectory() as folder:  # the leader alone writes
+            self._move_to(folder)
+            self._sweep_here(arguments)
+
+    def _move_to(self, folder: str) -> None:
+        assert self.config is not None
+        with read_write(self.config.hydra), open_dict(self.config.hydra):
+            self.config.hydra.sweep.dir = folder
+            self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder}")
+
+    def _sweep_here(self, arguments: list[str]) -> None:
+        assert self.config is not None
         again = f"hydra.sweep.dir={os.path.relpath(self.config.hydra.sweep.dir)}"
         in_processes = self._launcher_name == "joblib"
         try:
@@ -153,7 +182,7 @@ class Sweeper(BasicSweeper):
         """
         for job in announced(batch):
             self._composer.check(job)
-        if self._sweep is None:
+        if self._sweep is None and not self._is_follower:
             self._announce()
 
     def _announce(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jax.experimental.multihost_utils import process_allgather
+from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 
@@ -25,9 +25,9 @@ class Layout(NamedTuple):
         of_all: what every device has.
     """
 
-    of_members: Sharding | None = None
-    of_steps: Sharding | None = None
-    of_all: Sharding | None = None
+    of_members: NamedSharding | None = None
+    of_steps: NamedSharding | None = None
+    of_all: NamedSharding | None = None
 
 
 def lay_out(n_members: int, batch_size: int, devices: Sequence[Any]) -> Layout:
@@ -46,7 +46,7 @@ def lay_out(n_members: int, batch_size: int, devices: Sequence[Any]) -> Layout:
     for_members, for_batch = split(n_members, batch_size, len(devices))
     mesh = Mesh(np.array(devices).reshape(for_members, for_batch), ("members", "batch"))
 
-    def along(*axes: str | None) -> Sharding:
+    def along(*axes: str | None) -> NamedSharding:
         return NamedSharding(mesh, PartitionSpec(*axes))
 
     return Layout(along("members"), along("members", None, "batch"), along())
@@ -74,6 +74,21 @@ def place(tree: Any, sharding: Sharding | None) -> Any:
     if sharding is None or sharding.is_fully_addressable:
         return eqx.combine(jax.device_put(arrays, sharding), static)
     return eqx.combine(jax.tree.map(lambda leaf: _place_part(leaf, sharding), arrays), static)
+
+
+def introduce(layout: Layout) -> None:
+    """Let the devices that will sum and gather together find each other, if processes are several.
+
+    Gloo connects a group of devices when it is first needed, and gives up half a minute after the
+    first of them wants that: too little for who still compiles.
+    """
+    rows = layout.of_steps
+    if rows is None or rows.is_fully_addressable:
+        return
+    broadcast_one_to_all(np.zeros((), np.int32))  # waits for all, however long they take
+    n_each = rows.mesh.shape  # of members, and of parts of a batch
+    ones = place(np.ones((n_each["members"], 1, n_each["batch"]), np.int32), rows)
+    fetch(jax.jit(lambda each: each.sum((1, 2)), out_shardings=layout.of_members)(ones))
 
 
 def fetch(tree: Any) -> Any:

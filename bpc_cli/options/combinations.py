@@ -237,7 +237,8 @@ def _check_processes(config: TrainConfig) -> None:
         raise UserError(
             "compute.n_processes and compute.process need compute.coordinator=ADDRESS:PORT"
         )
-    if by_hand and not re.fullmatch(r".+:\d{1,5}", str(compute.coordinator)):
+    address = re.fullmatch(r".+:(\d{1,5})", str(compute.coordinator))
+    if by_hand and not (address and 0 < int(address[1]) < 2**16):
         raise UserError(
             f"compute.coordinator must be ADDRESS:PORT or slurm, not {compute.coordinator}"
         )

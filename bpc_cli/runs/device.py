@@ -6,15 +6,19 @@ import math
 import os
 import platform
 import resource
+import socket
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 import psutil
+from jax.experimental.multihost_utils import broadcast_one_to_all
 from jaxtyping import PyTree
 
 from bpc_cli.core.learning import TrainState
@@ -76,7 +80,8 @@ def configure_jax(
     if isinstance(devices, int) and "host_platform_device_count" not in _xla_flags():
         with contextlib.suppress(RuntimeError):  # JAX has found its devices already
             jax.config.update("jax_num_cpu_devices", devices)
-    if processes is not None and not jax.distributed.is_initialized():
+    is_first = processes is not None and not jax.distributed.is_initialized()
+    if processes is not None and is_first:
         _come_together(processes)
     try:
         jax.devices()
@@ -87,6 +92,8 @@ def configure_jax(
             f"JAX finds no device of JAX_PLATFORMS={platforms}: install what it needs, or choose "
             f"JAX_PLATFORMS=cpu{f' ({reason})' if reason else ''}"
         ) from error
+    if is_first:  # while all are here: see `layout.introduce`
+        broadcast_one_to_all(np.zeros((), np.int32))
 
 
 def _come_together(processes: Processes) -> None:
@@ -95,6 +102,19 @@ def _come_together(processes: Processes) -> None:
     Raises:
         UserError: if they are not to be found.
     """
+    if processes.coordinator is None and "SLURM_JOB_ID" not in os.environ:
+        raise UserError(
+            "compute.coordinator=slurm is for the tasks of a Slurm job: start them by srun, or "
+            "give compute.coordinator=ADDRESS:PORT"
+        )
+    if processes.coordinator is not None and processes.own:
+        _find(processes.coordinator)
+    elif processes.coordinator is not None:
+        print(
+            f"waiting up to {_MEETING_SECONDS} s for compute.n_processes={processes.number} at "
+            f"{processes.coordinator}",
+            flush=True,
+        )
     try:
         jax.distributed.initialize(
             *processes,
@@ -111,6 +131,27 @@ def _come_together(processes: Processes) -> None:
         ) from error
 
 
+def _find(coordinator: str) -> None:
+    """Wait for the first process to listen; JAX would end this one without a word of why.
+
+    Raises:
+        UserError: if there is no such host, or nothing listens there.
+    """
+    host, _, port = coordinator.rpartition(":")
+    last = time.monotonic() + _MEETING_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or time.monotonic() > last:
+                raise UserError(
+                    f"compute.coordinator={coordinator}: no process listens there "
+                    f"({one_line(error)}); the one of compute.process=0 does"
+                ) from error
+        time.sleep(0.2)
+
+
 def count_devices(wanted: int | str) -> int:
     """Count the devices to be used: of each process so many as are wanted, or "all".
 
@@ -121,9 +162,10 @@ def count_devices(wanted: int | str) -> int:
     if wanted == "all":
         return there_are * jax.process_count()
     if int(wanted) > there_are:
+        why = "" if device_kind() != "cpu" else "; a process's first job says how many of its CPU"
         raise UserError(
             f"compute.devices={wanted}, and there are {there_are} ({device_kind()}): choose fewer, "
-            "or all"
+            f"or all{why}"
         )
     return int(wanted) * jax.process_count()
 

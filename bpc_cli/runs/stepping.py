@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from bpc_cli.core.ensembles import join
-from bpc_cli.core.layout import fetch, lay_out, place
+from bpc_cli.core.layout import fetch, introduce, lay_out, place
 from bpc_cli.core.learning import StepMetrics, TrainState
 from bpc_cli.core.training import Chunk, ChunkEnd, Examples, train_ensemble
 from bpc_cli.data.examples import batch_indices
@@ -80,10 +80,13 @@ class Stepping:
     def end(self) -> tuple[TrainState, ChunkMetrics]:
         """Wait for the chunk; return the states after it, and its metrics."""
         assert self._begun is not None
-        first, last, taken = self._begun
-        (states, *measured), seconds = taken.result()
+        (first, last, taken), self._begun = self._begun, None
+        try:
+            (states, *measured), seconds = taken.result()
+        except BaseException:
+            self._team.is_lost = not self._team.is_alone
+            raise
         self._pace = seconds / (last - first + 1)
-        self._begun = None
         return states, ChunkMetrics(first, last, *fetch(measured))
 
     def _take(self, first: int, last: int, states: TrainState) -> tuple[Steps, float]:
@@ -103,6 +106,7 @@ def make_stepper(runs: Sequence[Run | Member]) -> Callable[[int, int, TrainState
     label_known = join([run.ensemble.label_known for run in runs])
     seeds = [seed for run in runs for seed in run.plan.seeds]
     layout = lay_out(len(seeds), batch_size, choose_devices(plan.n_devices))
+    introduce(layout)
     images, labels = place((dataset.train_images, dataset.train_labels), layout.of_all)
     examples = Examples(images, labels, place(label_known, layout.of_members))
     training = place(training, layout.of_members)

@@ -183,14 +183,15 @@ class QueueLauncher(Launcher):
         )
         if stop.came:
             sys.exit(128 + signal.SIGTERM)
-        if environment.global_rank > 0:  # the first of a job's tasks answers
-            return
+        answers = environment.global_rank == 0  # the first of a job's tasks does
         try:
             reason = done.return_value
         except Exception as error:
-            write_answer(answer, f"{type(error).__name__}: {one_line(error)}")
+            if answers:
+                write_answer(answer, f"{type(error).__name__}: {one_line(error)}")
             raise
-        write_answer(answer, reason)
+        if answers:
+            write_answer(answer, reason)
         if reason:
             sys.exit(1)
 
@@ -286,7 +287,7 @@ def _come_together(config: DictConfig, environment: Any) -> bool:
     """Let a job's tasks train together; say whether this one has anything to do."""
     if "coordinator" not in config.compute:  # of commands that do not train, the first task works
         return environment.global_rank == 0
-    port = _FIRST_PORT + int(environment.job_id.partition("_")[0]) % _N_PORTS
+    port = _FIRST_PORT + int(environment.raw_job_id) % _N_PORTS  # other jobs of its array differ
     config.compute.coordinator = f"{environment.hostnames[0]}:{port}"
     config.compute.n_processes = environment.num_tasks
     config.compute.process = environment.global_rank

@@ -37,6 +37,8 @@ class SearchSweeper(Sweeper):
         HydraException: if Optuna is missing, or the search is not one.
     """
 
+    _searches = True
+
     def __init__(self, **options: Any):
         super().__init__(max_batch_size=None)
         self._given = options
