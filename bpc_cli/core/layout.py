@@ -76,6 +76,11 @@ def place(tree: Any, sharding: Sharding | None) -> Any:
     return eqx.combine(jax.tree.map(lambda leaf: _place_part(leaf, sharding), arrays), static)
 
 
+def wait_for_all() -> None:
+    """Wait until all processes have come here, however long they take."""
+    broadcast_one_to_all(np.zeros((), np.int32))
+
+
 def introduce(layout: Layout) -> None:
     """Let the devices that will sum and gather together find each other, if processes are several.
 
@@ -85,7 +90,7 @@ def introduce(layout: Layout) -> None:
     rows = layout.of_steps
     if rows is None or rows.is_fully_addressable:
         return
-    broadcast_one_to_all(np.zeros((), np.int32))  # waits for all, however long they take
+    wait_for_all()
     n_each = rows.mesh.shape  # of members, and of parts of a batch
     ones = place(np.ones((n_each["members"], 1, n_each["batch"]), np.int32), rows)
     fetch(jax.jit(lambda each: each.sum((1, 2)), out_shardings=layout.of_members)(ones))

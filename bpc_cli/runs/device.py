@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import numpy as np
 import psutil
-from jax.experimental.multihost_utils import broadcast_one_to_all
 from jaxtyping import PyTree
 
+from bpc_cli.core.layout import wait_for_all
 from bpc_cli.core.learning import TrainState
 from bpc_cli.errors import UserError, one_line
 from bpc_cli.files import cache_directory
@@ -93,7 +92,7 @@ def configure_jax(
             f"JAX_PLATFORMS=cpu{f' ({reason})' if reason else ''}"
         ) from error
     if is_first:  # while all are here: see `layout.introduce`
-        broadcast_one_to_all(np.zeros((), np.int32))
+        wait_for_all()
 
 
 def _come_together(processes: Processes) -> None:
